@@ -1,0 +1,244 @@
+"""What travels between stages: frozen, standard library only, joined by id and never by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended: by its own end-of-text token, or at the token cap."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class VerdictStatus(StrEnum):
+    """The grader's finding; only `correct` scores."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    UNPARSABLE = "unparsable"
+    TRUNCATED = "truncated"
+    TIMEOUT = "timeout"
+
+
+class CritiqueCase(StrEnum):
+    """What the critic found, by the study's four cases."""
+
+    CORRECT = "A"
+    UNJUSTIFIED = "B"
+    INCOMPLETE = "C"
+    INCORRECT = "D"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of a task.
+
+    Attributes:
+        id: Unique within the task, the same in every run.
+        task: Name of the task definition.
+        split: `train`, `validation` or `test`.
+        prompt: What the solver reads, before the chat template.
+        answer: The right answer, as the grader takes it.
+        solution: A worked solution by another author, None where the task has none.
+    """
+
+    id: str
+    task: str
+    split: str
+    prompt: str
+    answer: str
+    solution: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine returns for one (request, sample).
+
+    Attributes:
+        request_id: Id of the request, a problem's id.
+        index: Number of the sample within its problem, from 0.
+        token_ids: Generated ids, the end-of-text token included if it was generated.
+        logprobs: Of each generated token under the distribution it was drawn from, nats.
+        text: The decoded completion without the end-of-text token.
+        finish_reason: Why it ended.
+    """
+
+    request_id: str
+    index: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One training attempt of the solver at a problem.
+
+    Attributes:
+        id: Unique within the run.
+        problem_id: The problem attempted.
+        update: The optimiser update it trains, from 1.
+        index: Number of the sample within its problem, from 0, over all epochs.
+        prompt_ids: What the student read.
+        completion_ids: What it wrote, the end-of-text token included.
+        sampling_logprobs: Of each completion token when it was drawn, nats.
+        text: The decoded completion.
+        finish_reason: Why it ended.
+    """
+
+    id: str
+    problem_id: str
+    update: int
+    index: int
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    sampling_logprobs: tuple[float, ...]
+    text: str
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One evaluation attempt.
+
+    Attributes:
+        id: `<problem id>#<index>`.
+        problem_id: The problem attempted.
+        index: Number of the sample within its problem, from 0.
+        text: The decoded completion.
+        completion_tokens: Tokens generated, end-of-text included.
+        finish_reason: Why it ended.
+    """
+
+    id: str
+    problem_id: str
+    index: int
+    text: str
+    completion_tokens: int
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The grader's verdict on one sample or rollout.
+
+    Attributes:
+        id: Id of the sample or rollout.
+        status: The finding.
+        answer: The extracted answer in canonical form, None if there was none.
+        verifier: Name and version of what decided.
+    """
+
+    id: str
+    status: VerdictStatus
+    answer: str | None
+    verifier: str
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is right."""
+        return self.status is VerdictStatus.CORRECT
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A rollout with the problem it attempts and its verdict, joined by id."""
+
+    problem: Problem
+    rollout: Rollout
+    verdict: Verdict
+
+    def __post_init__(self) -> None:
+        if self.rollout.problem_id != self.problem.id or self.verdict.id != self.rollout.id:
+            raise ValueError(f"problem, rollout and verdict of {self.rollout.id} do not belong together")
+
+
+@dataclass(frozen=True, slots=True)
+class Critique:
+    """A critic's finding about one rollout.
+
+    Attributes:
+        rollout_id: The rollout judged.
+        critic: Name of the critic.
+        case: Which of the four cases.
+        text: What the teacher reads: correct steps verbatim, then the correction, to the answer.
+        first_wrong_step: Number (from 1) of the first wrong or missing step, None in case A.
+        tokens: Tokens the critic read and wrote; 0 for a critic that is no model.
+    """
+
+    rollout_id: str
+    critic: str
+    case: CritiqueCase
+    text: str
+    first_wrong_step: int | None
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherView:
+    """What the teacher reads, and where each completion token lies in it.
+
+    Attributes:
+        input_ids: The teacher's prompt followed by the completion, [S].
+        positions: Index into `input_ids` of each completion token, [T], strictly rising, from 1 on.
+    """
+
+    input_ids: tuple[int, ...]
+    positions: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.positions, self.positions[1:], strict=False))
+        if not self.positions or self.positions[0] < 1 or not rising:
+            raise ValueError("positions of a TeacherView must rise strictly from at least 1")
+        if self.positions[-1] >= len(self.input_ids):
+            raise ValueError("positions of a TeacherView must lie within its input_ids")
+
+    def holds(self, completion_ids: Sequence[int]) -> bool:
+        """Whether the completion stands at the positions, token for token."""
+        return tuple(self.input_ids[p] for p in self.positions) == tuple(completion_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What one rollout is trained on: an advantage, a teacher's view, or both.
+
+    Attributes:
+        rollout_id: The rollout.
+        advantage: One number for the whole rollout, None if the condition gives none.
+        view: What the teacher reads, None if the condition has no teacher.
+        context: The text that was added to the teacher's prompt, None without a teacher.
+        critique: The critique the context came from, None if it came from none.
+    """
+
+    rollout_id: str
+    advantage: float | None = None
+    view: TeacherView | None = None
+    context: str | None = None
+    critique: Critique | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A mean over problems with its uncertainty, as fractions (or tokens, for lengths).
+
+    Attributes:
+        value: The mean.
+        standard_error: Over problems of this kind, clustered by problem.
+        low: Lower end of the 95 % t interval that goes with `standard_error`.
+        high: Upper end.
+        problems: How many problems.
+        these_problems_standard_error: Over repeated sampling of these very problems; None where
+            no closed form is known.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    problems: int
+    these_problems_standard_error: float | None = None
