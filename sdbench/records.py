@@ -228,17 +228,17 @@ class Metric:
 
     Attributes:
         value: The mean.
-        standard_error: Over problems of this kind, clustered by problem.
-        low: Lower end of the 95 % t interval that goes with `standard_error`.
-        high: Upper end.
+        standard_error: Over problems of this kind, clustered by problem; None for one problem.
+        low: Lower end of the 95 % t interval that goes with `standard_error`, None without it.
+        high: Upper end, None likewise.
         problems: How many problems.
         these_problems_standard_error: Over repeated sampling of these very problems; None where
             no closed form is known.
     """
 
     value: float
-    standard_error: float
-    low: float
-    high: float
+    standard_error: float | None
+    low: float | None
+    high: float | None
     problems: int
     these_problems_standard_error: float | None = None

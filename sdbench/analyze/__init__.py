@@ -1,0 +1,1 @@
+"""Why a condition wins: per-token advantages."""

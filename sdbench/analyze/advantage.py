@@ -1,0 +1,234 @@
+"""Why a condition wins: where, along a trace, its teacher disagrees with the student.
+
+In: an arm and the suite. Out: per-token advantages A_t of the untrained policy's own rollouts on
+validation problems, the same traces for every arm, by role of the step each token belongs to:
+correct, first wrong, or later than that; and a localisation score.
+
+The localisation score of a trace is the share of its negative advantage, sum of max(0, -A_t), that
+falls on the first wrong step. `pooled` sums over traces first, `per_trace` averages the traces'
+scores; `uniform` is what a teacher would get that is equally negative everywhere. Traces without a
+written wrong step have no score.
+
+Source: the per-token advantage of 2606.11173; the score is defined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import cast
+
+import torch
+
+from sdbench import assembly, models, problems, prompts, stats, traces
+from sdbench.conditions.base import Group, resolve
+from sdbench.config import Suite
+from sdbench.critics import oracle
+from sdbench.engines.base import Engine, Request, Sampling
+from sdbench.grading import Answer, Grader
+from sdbench.losses.base import token_advantages
+from sdbench.records import Attempt, Feedback, Problem, Rollout
+from sdbench.rundir import Row
+
+Role = str
+CORRECT, FIRST_WRONG, LATER = "correct", "first_wrong", "later"
+ROLES = (CORRECT, FIRST_WRONG, LATER)
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedTrace:
+    """One rollout with its advantages.
+
+    Attributes:
+        attempt: The rollout, its problem and verdict.
+        context: What the teacher read besides the problem.
+        tokens: The completion's tokens as text.
+        roles: Each token's role, [T].
+        advantages: A_t, [T], nats.
+    """
+
+    attempt: Attempt
+    context: str
+    tokens: tuple[str, ...]
+    roles: tuple[Role, ...]
+    advantages: tuple[float, ...]
+
+    def negative(self, role: Role | None = None) -> float:
+        """Sum of max(0, -A_t) over the tokens of a role, or over all, in nats."""
+        return sum(
+            max(0.0, -advantage)
+            for token_role, advantage in zip(self.roles, self.advantages, strict=True)
+            if role is None or token_role == role
+        )
+
+    @property
+    def localisation(self) -> float | None:
+        """Share of negative advantage on the first wrong step; None without one, or without any."""
+        if FIRST_WRONG not in self.roles or self.negative() == 0:
+            return None
+        return self.negative(FIRST_WRONG) / self.negative()
+
+
+def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
+    """Advantages of an arm on the common traces, as in `advantage.json`.
+
+    Returns:
+        None if the condition has no teacher.
+
+    Raises:
+        CriticError: no checker knows the task's steps.
+    """
+    engine = assembly.untrained_engine(suite)
+    attempts = common_attempts(suite, engine, grader)
+    groups = [Group(attempt.problem, (attempt,)) for attempt in attempts]
+    condition = resolve(suite, arm_name).build(assembly.surroundings(suite, engine.model))
+    feedback = condition.feedback(groups)
+    if all(one.view is None for one in feedback):
+        return None
+    return summarise(mark(engine, attempts, feedback), suite.analysis.examples)
+
+
+def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attempt]:
+    """One rollout of the untrained policy on each of the first validation problems."""
+    problem_set = problems.load(suite.task, "validation", suite.analysis.traces)
+    requests = [
+        Request(p.id, prompts.solver(engine.model.tokenizer, p.prompt), (0,)) for p in problem_set
+    ]
+    sampling = Sampling(suite.sampling.temperature, suite.sampling.max_tokens, suite.evaluation.seed)
+    prompt_ids = {request.id: request.prompt_ids for request in requests}
+    rollouts = {
+        c.request_id: Rollout(
+            id=c.request_id,
+            problem_id=c.request_id,
+            update=0,
+            index=c.index,
+            prompt_ids=prompt_ids[c.request_id],
+            completion_ids=c.token_ids,
+            sampling_logprobs=c.logprobs,
+            text=c.text,
+            finish_reason=c.finish_reason,
+        )
+        for c in engine.generate(requests, sampling)
+    }
+    answers = [Answer(p.id, rollouts[p.id].text, p.answer, rollouts[p.id].finish_reason) for p in problem_set]
+    verdicts = {verdict.id: verdict for verdict in grader.grade(answers)}
+    return [Attempt(p, rollouts[p.id], verdicts[p.id]) for p in problem_set]
+
+
+def roles_of(problem: Problem, text: str, ends: Sequence[int]) -> tuple[Role, ...]:
+    """The role of each token of a trace.
+
+    Args:
+        problem: The problem, of a task whose steps can be checked.
+        text: The completion.
+        ends: Where each token ends in it, from `traces.token_ends`.
+    """
+    found = oracle.examine(problem, text)
+    if found.first_wrong is None:
+        return (CORRECT,) * len(ends)
+    wrong = found.trace.steps[found.first_wrong]
+    span = traces.token_span(ends, wrong.start, wrong.end)
+    return tuple(
+        CORRECT if index < span.start else FIRST_WRONG if index in span else LATER
+        for index in range(len(ends))
+    )
+
+
+def mark(
+    engine: Engine, attempts: Sequence[Attempt], feedback: Sequence[Feedback]
+) -> list[MarkedTrace]:
+    """Advantages and roles of every attempt that has a teacher's view."""
+    views = {one.rollout_id: one for one in feedback if one.view is not None}
+    told = [attempt for attempt in attempts if attempt.rollout.id in views]
+    tokenizer = engine.model.tokenizer
+    marked = []
+    for start in range(0, len(told), BATCH):
+        batch = told[start : start + BATCH]
+        feedbacks = [views[attempt.rollout.id] for attempt in batch]
+        for attempt, one, values in zip(
+            batch, feedbacks, _advantages(engine, batch, feedbacks), strict=True
+        ):
+            ids = attempt.rollout.completion_ids
+            ends = traces.token_ends(ids, tokenizer.decode)
+            marked.append(
+                MarkedTrace(
+                    attempt=attempt,
+                    context=one.context or "",
+                    tokens=tuple(tokenizer.decode([token]) for token in ids),
+                    roles=roles_of(attempt.problem, attempt.rollout.text, ends),
+                    advantages=tuple(values),
+                )
+            )
+    return marked
+
+
+def summarise(marked: Sequence[MarkedTrace], examples: int) -> Row:
+    """Means by role, localisation scores and examples."""
+    scored = {t.attempt.problem.id: t for t in marked if t.localisation is not None}
+    per_trace = {name: cast(float, trace.localisation) for name, trace in scored.items()}
+    total = sum(trace.negative() for trace in scored.values())
+    return {
+        "traces": len(marked),
+        "traces_with_wrong_step": len(scored),
+        "policy": "untrained",
+        "localisation": {
+            "pooled": sum(t.negative(FIRST_WRONG) for t in scored.values()) / total if total else None,
+            "per_trace": asdict(stats.estimate(per_trace)) if per_trace else None,
+            "uniform": fmean(t.roles.count(FIRST_WRONG) / len(t.roles) for t in scored.values())
+            if scored
+            else None,
+        },
+        "mean_advantage": {role: _mean_by_role(marked, role) for role in ROLES},
+        "examples": [_example(trace) for trace in _illustrative(marked)[:examples]],
+    }
+
+
+def _mean_by_role(marked: Sequence[MarkedTrace], role: Role) -> Row | None:
+    """Mean over traces of the mean A_t of the role's tokens, clustered by problem."""
+    means = {
+        trace.attempt.problem.id: fmean(
+            a for r, a in zip(trace.roles, trace.advantages, strict=True) if r == role
+        )
+        for trace in marked
+        if role in trace.roles
+    }
+    return asdict(stats.estimate(means)) if means else None
+
+
+def _illustrative(marked: Sequence[MarkedTrace]) -> list[MarkedTrace]:
+    """Traces with correct steps before the first wrong one come first, in order of the data."""
+    return sorted(marked, key=lambda trace: not {CORRECT, FIRST_WRONG} <= set(trace.roles))
+
+
+def _example(trace: MarkedTrace) -> Row:
+    attempt = trace.attempt
+    return {
+        "problem_id": attempt.problem.id,
+        "prompt": attempt.problem.prompt,
+        "answer": attempt.problem.answer,
+        "correct": attempt.verdict.correct,
+        "context": trace.context,
+        "tokens": [
+            {"text": text, "advantage": round(advantage, 4), "role": role}
+            for text, advantage, role in zip(trace.tokens, trace.advantages, trace.roles, strict=True)
+        ],
+    }
+
+
+@torch.no_grad()
+def _advantages(
+    engine: Engine, batch: Sequence[Attempt], feedback: Sequence[Feedback]
+) -> list[list[float]]:
+    network = engine.model.network
+    students = [models.student_view(a.rollout.prompt_ids, a.rollout.completion_ids) for a in batch]
+    teachers = [one.view for one in feedback if one.view is not None]
+    ids_N = torch.tensor([token for attempt in batch for token in attempt.rollout.completion_ids])
+    advantages_N = token_advantages(
+        models.completion_logits(network, students),
+        models.completion_logits(network, teachers),
+        ids_N.to(network.device),
+    )
+    lengths = [len(attempt.rollout.completion_ids) for attempt in batch]
+    return [part.tolist() for part in advantages_N.cpu().split(lengths)]

@@ -1,0 +1,1 @@
+"""What the solver is trained on: one module a condition."""

@@ -1,0 +1,1 @@
+"""Who finds the first wrong step of a rollout: one module a critic."""

@@ -1,0 +1,92 @@
+"""Checks every step of an arithmetic trace exactly and corrects the first wrong one.
+
+No model: the checker of `sdbench.arithmetic` decides, so its critiques are right by construction.
+They cost no tokens. Departure from the study: its critic is a language model that can err.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sdbench.arithmetic import expression
+from sdbench.arithmetic.checker import Check, check, order_of
+from sdbench.arithmetic.worked import write_steps
+from sdbench.config import Frozen
+from sdbench.errors import CriticError
+from sdbench.records import Attempt, Critique, CritiqueCase, Problem
+
+TASKS = ("arithmetic",)
+
+
+class Config(Frozen):
+    """No options."""
+
+
+def build(config: Config) -> Oracle:
+    """The oracle."""
+    return Oracle()
+
+
+def judges(task: str) -> bool:
+    """Whether the oracle can check this task's steps."""
+    return task in TASKS
+
+
+def examine(problem: Problem, text: str) -> Check:
+    """Checks one written trace.
+
+    Raises:
+        CriticError: the task's steps cannot be checked.
+    """
+    if not judges(problem.task):
+        raise CriticError(
+            f"the oracle critic cannot check task {problem.task!r}; allowed: {', '.join(TASKS)}"
+        )
+    return check(expression.parse(problem.prompt), text)
+
+
+class Oracle:
+    """See the module."""
+
+    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+        """Judges attempts; see `critics.base.Critic.critique`."""
+        return [_critique(attempt) for attempt in attempts]
+
+
+def _critique(attempt: Attempt) -> Critique:
+    rollout = attempt.rollout
+    found = examine(attempt.problem, rollout.text)
+    case = _case(found)
+    if case is CritiqueCase.CORRECT:
+        return Critique(rollout.id, "oracle", case, rollout.text[: found.trace.end], None)
+    wrong = len(found.trace.steps) if found.first_wrong is None else found.first_wrong
+    return Critique(rollout.id, "oracle", case, _corrected(found, wrong), wrong + 1)
+
+
+def _case(found: Check) -> CritiqueCase:
+    if found.complete and found.answer_right:
+        return CritiqueCase.CORRECT
+    if found.first_wrong is None and found.answer_right:
+        return CritiqueCase.UNJUSTIFIED
+    if found.trace.answer is None and (found.first_wrong is None or _cut_in_step(found)):
+        return CritiqueCase.INCOMPLETE
+    return CritiqueCase.INCORRECT
+
+
+def _cut_in_step(found: Check) -> bool:
+    """Whether the only step at fault is a last one that never closes."""
+    steps = found.trace.steps
+    return found.first_wrong == len(steps) - 1 and not steps[-1].closed
+
+
+def _corrected(found: Check, wrong: int) -> str:
+    """The correct prefix verbatim, then the right steps in the solver's order, then the answer."""
+    steps = found.trace.steps
+    prefix = found.trace.text[: steps[wrong].start if wrong < len(steps) else _end_of_steps(found)]
+    problem = found.progress.expression
+    rest = found.progress.finish(order_of(problem, found.equations))
+    return f"{prefix}{write_steps(rest, wrong + 1)}<answer>{problem.value}</answer>"
+
+
+def _end_of_steps(found: Check) -> int:
+    return found.trace.steps[-1].end if found.trace.steps else 0

@@ -1,0 +1,1 @@
+"""Who writes completions: one module an engine."""

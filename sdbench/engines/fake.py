@@ -1,0 +1,76 @@
+"""Scripted completions: what an engine would return, without a model that thinks.
+
+The script maps a request id to the texts of its samples; a request that is not scripted gets the
+texts under `*`. It serves dry runs of a suite and is the seam for tests: grading, scoring, feedback
+and batching see real records with real tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from sdbench.config import Frozen
+from sdbench.engines.base import Progress, Request, Sampling, ignore
+from sdbench.errors import EngineError
+from sdbench.models import Model
+from sdbench.records import Completion, FinishReason
+
+
+class Config(Frozen):
+    """Options.
+
+    Attributes:
+        script: Texts by request id; sample i gets text i modulo their number.
+    """
+
+    script: dict[str, list[str]] = Field(default_factory=lambda: {"*": ["<answer>0</answer>"]})
+
+
+def build(config: Config, model: Model) -> FakeEngine:
+    """The engine; of the model only the tokenizer is used."""
+    return FakeEngine(config, model)
+
+
+class FakeEngine:
+    """See the module."""
+
+    def __init__(self, config: Config, model: Model) -> None:
+        self._script = config.script
+        self._model = model
+
+    @property
+    def model(self) -> Model:
+        """The model whose tokenizer encodes the script."""
+        return self._model
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, progress: Progress = ignore
+    ) -> list[Completion]:
+        """The scripted completions, cut at `max_tokens`; each token has log-probability 0."""
+        completions = []
+        for request in requests:
+            texts = self._script.get(request.id) or self._script.get("*")
+            if not texts:
+                raise EngineError(f"the fake engine's script has no text for request {request.id!r}")
+            completions += [
+                self._completion(request, index, texts[index % len(texts)], sampling)
+                for index in request.indices
+            ]
+            progress(len(request.indices))
+        return completions
+
+    def _completion(self, request: Request, index: int, text: str, sampling: Sampling) -> Completion:
+        tokenizer = self._model.tokenizer
+        ids = [*tokenizer.encode(text, add_special_tokens=False), self._model.end_ids[0]]
+        cut = len(ids) > sampling.max_tokens
+        ids = ids[: sampling.max_tokens]
+        return Completion(
+            request_id=request.id,
+            index=index,
+            token_ids=tuple(ids),
+            logprobs=(0.0,) * len(ids),
+            text=tokenizer.decode(ids if cut else ids[:-1], skip_special_tokens=True),
+            finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
+        )

@@ -1,0 +1,277 @@
+"""Batched sampling in this process with transformers: the engine for small models and for CPU.
+
+Prompts are left-padded and read once however many samples they get; the key-value cache grows in
+place; rows that have ended leave the batch. Tokens are drawn by inverse transform from uniforms that
+belong to (seed, request, index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from sdbench.config import Frozen
+from sdbench.engines.base import Progress, Request, Sampling, ignore, uniforms
+from sdbench.errors import EngineError
+from sdbench.models import Model
+from sdbench.records import Completion, FinishReason
+
+COMPACT_BELOW = 0.8
+
+
+class Config(Frozen):
+    """Options.
+
+    Attributes:
+        batch_rows: Most completions under way at once.
+    """
+
+    batch_rows: Annotated[int, Field(gt=0)] = 256
+
+
+def build(config: Config, model: Model) -> HFEngine:
+    """The engine for a loaded model."""
+    return HFEngine(config, model)
+
+
+class HFEngine:
+    """See the module."""
+
+    def __init__(self, config: Config, model: Model) -> None:
+        self._config = config
+        self._model = model
+
+    @property
+    def model(self) -> Model:
+        """The model, shared with whoever trains it."""
+        return self._model
+
+    @torch.no_grad()
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, progress: Progress = ignore
+    ) -> list[Completion]:
+        """Draws every wanted sample; see `engines.base.Engine.generate`."""
+        for request in requests:
+            self._refuse_overlong(request, sampling)
+        network = self._model.network
+        was_training = network.training
+        network.eval()
+        drawn: dict[tuple[str, int], Completion] = {}
+        for rows in self._batches(requests):
+            for completion in self._draw(rows, sampling, progress):
+                drawn[completion.request_id, completion.index] = completion
+        network.train(was_training)
+        return [drawn[request.id, index] for request in requests for index in request.indices]
+
+    def _refuse_overlong(self, request: Request, sampling: Sampling) -> None:
+        length = len(request.prompt_ids)
+        if length + sampling.max_tokens > self._model.max_length:
+            raise EngineError(
+                f"prompt of {request.id} has {length} tokens; with max_tokens {sampling.max_tokens}"
+                f" it exceeds the model's {self._model.max_length}",
+                hint="lower max_tokens; prompts are never cut",
+            )
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[_Row]]:
+        """Rows in order of prompt length, so that padding is rare, in batches of whole prompts."""
+        rows: list[_Row] = []
+        ordered = sorted(requests, key=lambda request: len(request.prompt_ids))
+        for request in ordered:
+            for index in request.indices:
+                if len(rows) == self._config.batch_rows:
+                    yield rows
+                    rows = []
+                rows.append(_Row(request, index))
+        if rows:
+            yield rows
+
+    def _draw(
+        self, rows: Sequence[_Row], sampling: Sampling, progress: Progress
+    ) -> Iterator[Completion]:
+        network = self._model.network
+        state = _prefill(network, rows)
+        draws_BT = np.stack([uniforms(sampling, row.request.id, row.index) for row in rows])
+        draws_BT = torch.from_numpy(draws_BT).to(network.device)
+        ends = torch.tensor(self._model.end_ids, device=network.device)
+        tokens_TB: list[torch.Tensor] = []
+        logprobs_TB: list[torch.Tensor] = []
+        # `active` maps rows still in the batch to rows of the output; ended ones linger as padding.
+        active = torch.arange(len(rows), device=network.device)
+        running = torch.ones(len(rows), dtype=torch.bool, device=network.device)
+        lengths = torch.full((len(rows),), sampling.max_tokens, device=network.device)
+        for step in range(sampling.max_tokens):
+            token_B, logprob_B = _pick(state.logits_BV, draws_BT[active, step], sampling.temperature)
+            column = torch.zeros(len(rows), dtype=torch.long, device=network.device)
+            tokens_TB.append(column.index_copy(0, active, token_B))
+            logprobs_TB.append(torch.zeros(len(rows), device=network.device).index_copy(0, active, logprob_B))
+            ended = running[active] & torch.isin(token_B, ends)
+            if ended.any():
+                gone = active[ended]
+                running[gone] = False
+                lengths[gone] = step + 1
+                progress(len(gone))
+            left = running[active]
+            if not left.any() or step + 1 == sampling.max_tokens:
+                break
+            if left.sum() < COMPACT_BELOW * len(active):
+                keep = left.nonzero()[:, 0]
+                state.select(keep)
+                active, token_B = active[keep], token_B[keep]
+            state.advance(network, token_B)
+        progress(int(running.sum()))
+        yield from self._completions(rows, lengths, tokens_TB, logprobs_TB)
+
+    def _completions(
+        self,
+        rows: Sequence[_Row],
+        lengths: torch.Tensor,
+        tokens_TB: Sequence[torch.Tensor],
+        logprobs_TB: Sequence[torch.Tensor],
+    ) -> Iterator[Completion]:
+        tokens_BT = torch.stack(list(tokens_TB), 1).tolist()
+        logprobs_BT = torch.stack(list(logprobs_TB), 1).tolist()
+        ends = set(self._model.end_ids)
+        kept_B = [tokens[:length] for tokens, length in zip(tokens_BT, lengths.tolist(), strict=True)]
+        stopped_B = [tokens[-1] in ends for tokens in kept_B]
+        texts = self._model.tokenizer.batch_decode(
+            [ids[:-1] if stopped else ids for ids, stopped in zip(kept_B, stopped_B, strict=True)],
+            skip_special_tokens=True,
+        )
+        for row, ids, logprobs, stopped, text in zip(
+            rows, kept_B, logprobs_BT, stopped_B, texts, strict=True
+        ):
+            yield Completion(
+                request_id=row.request.id,
+                index=row.index,
+                token_ids=tuple(ids),
+                logprobs=tuple(logprobs[: len(ids)]),
+                text=text,
+                finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    request: Request
+    index: int
+
+
+class _State:
+    """Cache, mask and next-token logits of the rows in the batch."""
+
+    def __init__(
+        self,
+        cache: DynamicCache,
+        logits_BV: torch.Tensor,
+        mask_BS: torch.Tensor | None,
+        positions_B: torch.Tensor,
+    ) -> None:
+        self.cache = cache
+        self.logits_BV = logits_BV
+        self.mask_BS = mask_BS
+        self.positions_B = positions_B
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.logits_BV = self.logits_BV[rows]
+        self.positions_B = self.positions_B[rows]
+        if self.mask_BS is not None:
+            self.mask_BS = self.mask_BS[rows]
+
+    def advance(self, network: PreTrainedModel, token_B: torch.Tensor) -> None:
+        if self.mask_BS is not None:
+            self.mask_BS = torch.cat([self.mask_BS, self.mask_BS.new_ones((len(token_B), 1))], 1)
+        output = network(
+            input_ids=token_B[:, None],
+            attention_mask=self.mask_BS,
+            position_ids=self.positions_B[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.positions_B = self.positions_B + 1
+        self.logits_BV = output.logits[:, -1]
+
+
+class _GrowingLayer(DynamicLayer):
+    """A cache layer that writes into spare room instead of copying itself at every token."""
+
+    ROOM = 64
+
+    def update(  # type: ignore[no-untyped-def]  # the base class's signature is open
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._stores = [key_states[..., :0, :], value_states[..., :0, :]]
+        before = self.get_seq_length()
+        after = before + key_states.shape[-2]
+        views = []
+        for number, (held, new) in enumerate(
+            ((self.keys, key_states), (self.values, value_states))
+        ):
+            store = self._stores[number]
+            if after > store.shape[-2]:
+                store = new.new_empty((*new.shape[:2], after + self.ROOM, new.shape[-1]))
+                if before:
+                    store[..., :before, :] = held
+                self._stores[number] = store
+            store[..., before:after, :] = new
+            views.append(store[..., :after, :])
+        self.keys, self.values = views
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._stores = [self.keys, self.values]  # full; the next update makes room
+
+
+def _prefill(network: PreTrainedModel, rows: Sequence[_Row]) -> _State:
+    """Reads each distinct prompt once, then gives every row its copy of the cache."""
+    prompts = {row.request.id: row.request.prompt_ids for row in rows}
+    number = {request_id: index for index, request_id in enumerate(prompts)}
+    width = max(map(len, prompts.values()))
+    pads = torch.tensor([width - len(ids) for ids in prompts.values()], device=network.device)
+    input_ids_PS = torch.tensor(
+        [[0] * (width - len(ids)) + list(ids) for ids in prompts.values()], device=network.device
+    )
+    columns = torch.arange(width, device=network.device)
+    mask_PS = (columns >= pads[:, None]).long() if pads.any() else None
+    positions_PS = (columns - pads[:, None]).clamp(min=0)
+    cache = DynamicCache(config=network.config)
+    if all(type(layer) is DynamicLayer for layer in cache.layers):
+        cache.layers = [_GrowingLayer() for _ in cache.layers]
+    output = network(
+        input_ids=input_ids_PS,
+        attention_mask=mask_PS,
+        position_ids=positions_PS,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    state = _State(cache, output.logits[:, -1], mask_PS, positions_PS[:, -1] + 1)
+    state.select(torch.tensor([number[row.request.id] for row in rows], device=network.device))
+    return state
+
+
+def _pick(
+    logits_BV: torch.Tensor, draws_B: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The drawn token of each row and its log-probability under the distribution drawn from."""
+    logits_BV = logits_BV.float()
+    if temperature == 0:
+        token_B = logits_BV.argmax(-1)
+        logprobs_BV = logits_BV.log_softmax(-1)
+    else:
+        logprobs_BV = (logits_BV / temperature).log_softmax(-1)
+        cumulative_BV = logprobs_BV.double().exp().cumsum(-1)
+        target_B1 = (draws_B * cumulative_BV[:, -1])[:, None]
+        token_B = torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
+        token_B = token_B.clamp(max=logits_BV.shape[-1] - 1)
+    return token_B, logprobs_BV.gather(-1, token_B[:, None])[:, 0]

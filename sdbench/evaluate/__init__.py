@@ -1,0 +1,1 @@
+"""Sampling checkpoints, grading and scoring them, selecting one."""

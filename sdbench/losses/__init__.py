@@ -1,0 +1,1 @@
+"""What turns feedback into a gradient: one module a loss."""

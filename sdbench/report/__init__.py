@@ -1,0 +1,1 @@
+"""The comparison of runs and its report: one data file, rendered as HTML, Markdown and CSV."""

@@ -1,0 +1,370 @@
+"""Run folders to one comparison: the data behind every figure and table of a report.
+
+In: folders of runs that were evaluated. Out: a `Comparison`, the contents of `comparison.json`.
+Checkpoints were selected on validation; everything compared here was measured on test. Scores of a
+condition are means over its training seeds, taken problem by problem before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import cast
+
+from sdbench import stats
+from sdbench.report import wording
+from sdbench.report.runs import BASE, ByProblem, Evaluation, Run, read_all
+from sdbench.report.schema import (
+    Advantage,
+    Comparison,
+    Curve,
+    Estimate,
+    Example,
+    LeaderboardRow,
+    LedgerEntry,
+    LedgerRow,
+    Localisation,
+    Pair,
+    Point,
+    Provenance,
+    RunEntry,
+    Score,
+    SeedCurve,
+    Span,
+    Token,
+)
+from sdbench.rundir import JsonValue, Row
+
+ORGANISM = "organism"
+LEFT_OUT = ("timeout",)
+
+
+def build(runs: Sequence[Path], title: str, command: str) -> Comparison:
+    """Compares runs.
+
+    Args:
+        runs: Run folders; one is enough, and the untrained model need not be among them.
+        title: The report's title.
+        command: What repeats the report.
+
+    Returns:
+        The contents of `comparison.json`.
+
+    Raises:
+        DataError: no folder, a folder that is missing, is no run or has no evaluation, or runs that
+            were not evaluated on the same problems.
+    """
+    found = read_all(runs)
+    by_condition: dict[str, list[Run]] = {}
+    for run in found:
+        by_condition.setdefault(run.condition, []).append(run)
+    first = found[0]
+    leaderboard = sorted(
+        (_leaderboard_row(group) for group in by_condition.values()),
+        key=lambda row: -row["selected"][f"avg@{first.test.k}"]["value"],
+    )
+    pairs = _pairs(by_condition, first.test.k)
+    return {
+        "title": title,
+        "suite": str(first.manifest.get("suite_name") or first.suite.get("name") or ""),
+        "task": first.task,
+        "k": first.test.k,
+        "command": command,
+        "organism": first.suite.get("model") == ORGANISM,
+        "headline": wording.headline(leaderboard, pairs, first.test.k),
+        "runs": [_run_entry(run) for run in found],
+        "leaderboard": leaderboard,
+        "pairs": pairs,
+        "curves": [_curve(group) for group in by_condition.values() if group[0].scores],
+        "advantages": [_advantage(run) for run in _told(by_condition)],
+        "examples": _examples(_told(by_condition)),
+        "ledger": [_ledger_row(group) for group in by_condition.values()],
+        "provenance": _provenance(found),
+    }
+
+
+def _run_entry(run: Run) -> RunEntry:
+    validated = run.validation.get(run.selected)
+    return {
+        "condition": run.condition,
+        "seed": run.seed,
+        "checkpoint": {"selected": run.selected, "last": run.last},
+        "metrics": {
+            "test": run.test.metrics,
+            "test_last": run.test_last.metrics,
+            "validation": validated.metrics
+            if validated
+            else {run.metric: run.scores[run.selected]}
+            if run.scores
+            else {},
+        },
+        "ledger": _ledger_entry(run),
+    }
+
+
+def _leaderboard_row(group: Sequence[Run]) -> LeaderboardRow:
+    selected = _scores([run.test for run in group])
+    same = all(run.selected == run.last for run in group)
+    return {
+        "condition": group[0].condition,
+        "seeds": [run.seed for run in group],
+        "selected": selected,
+        "last": selected if same else _scores([run.test_last for run in group]),
+    }
+
+
+def _scores(by_seed: Sequence[Evaluation]) -> dict[str, Score]:
+    names = [
+        name
+        for name in by_seed[0].metrics
+        if name not in LEFT_OUT and all(name in one.metrics for one in by_seed)
+    ]
+    return {name: _score(by_seed, name) for name in names}
+
+
+def _score(by_seed: Sequence[Evaluation], metric: str) -> Score:
+    """Mean over seeds; its error over these very problems follows from the seeds' independence."""
+    values = [one.values(metric) for one in by_seed]
+    found = stats.estimate(_mean_over_seeds(values))
+    within = [one.metrics[metric]["these_problems_standard_error"] for one in by_seed]
+    known = [error for error in within if error is not None]
+    these = sum(error**2 for error in known) ** 0.5 / len(values)
+    return {
+        "value": found.value,
+        "standard_error": found.standard_error,
+        "low": found.low,
+        "high": found.high,
+        "problems": found.problems,
+        "these_problems_standard_error": these if len(known) == len(values) else None,
+        "seeds": _span(stats.seed_interval(values)) if len(values) > 1 else None,
+        "per_seed": [fmean(one.values()) for one in values],
+    }
+
+
+def _mean_over_seeds(by_seed: Sequence[ByProblem]) -> ByProblem:
+    return {problem: fmean(one[problem] for one in by_seed) for problem in sorted(by_seed[0])}
+
+
+def _span(interval: stats.Interval | None) -> Span | None:
+    return None if interval is None else {"low": interval.low, "high": interval.high}
+
+
+def _pairs(by_condition: Mapping[str, Sequence[Run]], k: int) -> list[Pair]:
+    """All pairs in the order of names; the untrained model always comes second."""
+    scores = {
+        condition: [run.test.values(f"avg@{k}") for run in group]
+        for condition, group in by_condition.items()
+    }
+    found = {
+        (first, second): stats.paired_difference(scores[first], scores[second])
+        for first, second in combinations(scores, 2)
+    }
+    adjusted = stats.holm({f"{a} - {b}": one.p_value for (a, b), one in found.items()})
+    return [
+        _pair(first, second, one, adjusted[f"{first} - {second}"])
+        for (first, second), one in found.items()
+    ]
+
+
+def _pair(first: str, second: str, found: stats.Difference, p_holm: float) -> Pair:
+    pair: Pair = {
+        "first": first,
+        "second": second,
+        "difference": found.value,
+        "standard_error": found.standard_error,
+        "low": found.interval.low if found.interval else None,
+        "high": found.interval.high if found.interval else None,
+        "bootstrap": _span(found.bootstrap),
+        "seeds": _span(found.seeds),
+        "p": found.p_value,
+        "p_holm": p_holm,
+        "minimum_detectable": found.minimum_detectable,
+        "problems": found.problems,
+        "survives": p_holm <= stats.ALPHA,
+        "verdict": "",
+    }
+    return {**pair, "verdict": wording.verdict(pair)}
+
+
+def _curve(group: Sequence[Run]) -> Curve:
+    labels = [label for label in group[0].scores if all(label in run.scores for run in group)]
+    return {
+        "condition": group[0].condition,
+        "metric": group[0].metric,
+        "mean": [_mean_point(group, label) for label in labels],
+        "seeds": [_seed_curve(run) for run in group],
+    }
+
+
+def _mean_point(group: Sequence[Run], label: str) -> Point:
+    """Mean over seeds, with an interval over problems where the evaluations are still there."""
+    values = [
+        run.validation[label].values(run.metric)
+        for run in group
+        if label in run.validation and run.metric in run.validation[label].metrics
+    ]
+    if len(values) == len(group) and len({frozenset(one) for one in values}) == 1:
+        found = stats.estimate(_mean_over_seeds(values))
+        return {"update": int(label), "value": found.value, "low": found.low, "high": found.high}
+    mean = fmean(run.scores[label]["value"] for run in group)
+    return {"update": int(label), "value": mean, "low": None, "high": None}
+
+
+def _seed_curve(run: Run) -> SeedCurve:
+    return {
+        "seed": run.seed,
+        "selected": int(run.selected),
+        "last": int(run.last),
+        "points": [
+            {"update": int(label), "value": s["value"], "low": s["low"], "high": s["high"]}
+            for label, s in sorted(run.scores.items())
+        ],
+    }
+
+
+def _told(by_condition: Mapping[str, Sequence[Run]]) -> list[Run]:
+    """One run of each condition with a teacher: the traces are the untrained model's for all."""
+    with_teacher = ((run for run in group if run.advantage) for group in by_condition.values())
+    return [run for runs in with_teacher for run in [next(runs, None)] if run is not None]
+
+
+def _advantage(run: Run) -> Advantage:
+    found = cast(Row, run.advantage)
+    return {
+        "condition": run.condition,
+        "traces": cast(int, found["traces"]),
+        "traces_with_wrong_step": cast("int | None", found.get("traces_with_wrong_step")),
+        "policy": str(found["policy"]),
+        "localisation": cast(Localisation, found["localisation"]),
+        "mean_advantage": cast("dict[str, Estimate | None]", found["mean_advantage"]),
+    }
+
+
+def _examples(told: Sequence[Run]) -> list[Example]:
+    """Traces by problem, in the order of the first condition that shows them."""
+    examples: dict[str, Example] = {}
+    for run in told:
+        for row in cast("list[Row]", cast(Row, run.advantage)["examples"]):
+            problem = str(row["problem_id"])
+            example = examples.setdefault(
+                problem,
+                {
+                    "problem_id": problem,
+                    "prompt": str(row["prompt"]),
+                    "answer": str(row["answer"]),
+                    "correct": bool(row["correct"]),
+                    "views": [],
+                },
+            )
+            example["views"].append(
+                {
+                    "condition": run.condition,
+                    "context": str(row["context"]),
+                    "tokens": cast("list[Token]", row["tokens"]),
+                }
+            )
+    return list(examples.values())
+
+
+def _ledger_entry(run: Run) -> LedgerEntry:
+    row = cast("dict[str, float]", run.manifest.get("ledger") or {})
+    seconds = cast("dict[str, float]", row.get("seconds") or {})
+    return {
+        "updates": int(row.get("updates", 0)),
+        "problems": int(row.get("problems", 0)),
+        "completions": int(row.get("completions", 0)),
+        "tokens_generated": int(row.get("tokens_generated", 0)),
+        "tokens_trained": int(row.get("tokens_trained", 0)),
+        "teacher_tokens": int(row.get("teacher_tokens", 0)),
+        "critic_tokens": int(row.get("critic_tokens", 0)),
+        "untaught_rollouts": int(row.get("untaught_rollouts", 0)),
+        "seconds": dict(seconds),
+    }
+
+
+def _ledger_row(group: Sequence[Run]) -> LedgerRow:
+    entries = [_ledger_entry(run) for run in group]
+
+    def mean(name: str) -> int:
+        return round(fmean(cast("dict[str, float]", entry)[name] for entry in entries))
+
+    return {
+        "condition": group[0].condition,
+        "seeds": [run.seed for run in group],
+        "mean": {
+            "updates": mean("updates"),
+            "problems": mean("problems"),
+            "completions": mean("completions"),
+            "tokens_generated": mean("tokens_generated"),
+            "tokens_trained": mean("tokens_trained"),
+            "teacher_tokens": mean("teacher_tokens"),
+            "critic_tokens": mean("critic_tokens"),
+            "untaught_rollouts": mean("untaught_rollouts"),
+            "seconds": {
+                stage: fmean(entry["seconds"].get(stage, 0.0) for entry in entries)
+                for stage in entries[0]["seconds"]
+            },
+        },
+        "completions_selected": fmean(map(_completions_selected, group)),
+    }
+
+
+def _completions_selected(run: Run) -> float:
+    """Completions drawn up to the selected checkpoint; each update draws equally many."""
+    ledger = _ledger_entry(run)
+    return ledger["completions"] * int(run.selected) / max(1, ledger["updates"])
+
+
+def _provenance(runs: Sequence[Run]) -> Provenance:
+    first = runs[0]
+    hardware = [cast("dict[str, object]", run.manifest.get("hardware") or {}) for run in runs]
+    data = [cast("dict[str, object]", run.manifest.get("data") or {}) for run in runs]
+    model = cast("dict[str, object]", first.manifest.get("model") or {})
+    trained = [row for run, row in zip(runs, data, strict=True) if run.condition != BASE]
+    return {
+        "suite": cast("dict[str, object]", first.suite),
+        "differing": sorted({key for run in runs for key in _differing(first.suite, run.suite)}),
+        "started": _distinct(run.manifest.get("started") for run in runs),
+        "git": _distinct(run.manifest.get("git") for run in runs),
+        "versions": _versions(runs),
+        "hardware": _distinct(", ".join(f"{k}: {v}" for k, v in row.items()) for row in hardware),
+        "model": str(model.get("sha256") or ""),
+        "data": {
+            "train": ", ".join(_distinct(row.get("sha256") for row in trained)),
+            "test": str(first.test.results.get("problems_sha256") or ""),
+        },
+        "verifiers": _distinct(name for run in runs for name in _verifiers(run.test)),
+        "commands": _distinct(run.manifest.get("command") for run in runs),
+    }
+
+
+def _versions(runs: Sequence[Run]) -> dict[str, str]:
+    found: dict[str, list[object]] = {}
+    for run in runs:
+        for package, version in cast(Row, run.manifest.get("versions") or {}).items():
+            found.setdefault(package, []).append(version)
+    return {package: ", ".join(_distinct(versions)) for package, versions in found.items()}
+
+
+def _verifiers(evaluation: Evaluation) -> list[str]:
+    found = evaluation.results.get("verifiers") or evaluation.results.get("verifier") or []
+    return [found] if isinstance(found, str) else cast("list[str]", found)
+
+
+def _distinct(values: Iterable[object]) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value))
+
+
+def _differing(first: JsonValue, second: JsonValue, key: str = "") -> list[str]:
+    """Dotted keys of settings in which two suites differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return [
+            found
+            for name in sorted({*first, *second})
+            for found in _differing(
+                first.get(name), second.get(name), f"{key}.{name}" if key else name
+            )
+        ]
+    return [] if first == second else [key]

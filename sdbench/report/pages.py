@@ -1,0 +1,37 @@
+"""Templates: HTML from `templates/`, with every value escaped unless it is markup already."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sdbench.report import wording
+
+
+def fill(template: str, **values: object) -> Markup:
+    """A template with these values."""
+    return Markup(_environment().get_template(template).render(**values))  # noqa: S704
+
+
+def source(name: str) -> Markup:
+    """A file of `templates/` as it is: the stylesheet or the script."""
+    loader = _environment().loader
+    assert loader is not None
+    return Markup(loader.get_source(_environment(), name)[0])  # noqa: S704
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("sdbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+    environment.filters["condition"] = wording.condition_name
+    environment.filters["metric"] = wording.metric_name
+    return environment

@@ -1,0 +1,163 @@
+"""Numbers and findings in words, the same in every rendering. Fractions in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sdbench.report.schema import Comparison, Estimate, LeaderboardRow, Pair, Score, Span
+
+NONE = "–"
+MINUS = "\N{MINUS SIGN}"
+NAMES = {
+    "avg": "Avg@{k}",
+    "pass": "Pass@{k}",
+    "maj": "Maj@{k}",
+    "all_steps_right": "All steps right",
+    "length": "Length",
+    "truncated": "Truncated",
+    "unparsable": "Unparsable",
+    "timeout": "Timeout",
+}
+
+
+def percent(value: float | None) -> str:
+    """0.254 as `25.4 %`."""
+    return NONE if value is None else f"{signless(100 * value)}\N{NO-BREAK SPACE}%"
+
+
+def points(value: float | None) -> str:
+    """A difference of fractions in percentage points, with its sign: `+4.2`."""
+    return NONE if value is None else signed(100 * value, 1)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign and a true minus."""
+    if value is None:
+        return NONE
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else f"{MINUS if value < 0 else '+'}{text}"
+
+
+def signless(value: float, digits: int = 1) -> str:
+    """A number with a true minus and no plus; a rounded zero has no sign."""
+    return signed(value, digits).removeprefix("+")
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A number with thousands set apart: `1,234`."""
+    return NONE if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def percent_interval(span: Span | Score | Estimate | None) -> str:
+    """An interval of fractions: `[21.0, 29.8]`, in percent."""
+    if span is None or span["low"] is None or span["high"] is None:
+        return NONE
+    return f"[{signless(100 * span['low'])}, {signless(100 * span['high'])}]"
+
+
+def points_interval(low: float | None, high: float | None) -> str:
+    """An interval of a difference, in points."""
+    return NONE if low is None or high is None else f"[{points(low)}, {points(high)}]"
+
+
+def number_interval(span: Span | Score | Estimate | None, digits: int = 1) -> str:
+    """An interval of numbers as they are."""
+    if span is None or span["low"] is None or span["high"] is None:
+        return NONE
+    return f"[{signless(span['low'], digits)}, {signless(span['high'], digits)}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value to three digits."""
+    return f"{p:.3f}" if p >= 0.001 else "<\N{NO-BREAK SPACE}0.001"
+
+
+def p_clause(p: float) -> str:
+    """`p = 0.012`, or `p < 0.001`."""
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+def metric_name(key: str) -> str:
+    """`avg@12` as `Avg@12`."""
+    name, _, k = key.partition("@")
+    return NAMES.get(name, name.replace("_", " ")).format(k=k)
+
+
+def condition_name(condition: str) -> str:
+    """How a condition is called in print."""
+    return "untrained" if condition == "base" else condition.replace("_", " ")
+
+
+def seeds(numbers: Sequence[int], *, trained: bool = True) -> str:
+    """`3 seeds`."""
+    if not trained:
+        return "no training"
+    return f"{len(numbers)} seed{'s' if len(numbers) != 1 else ''}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def verdict(pair: Pair) -> str:
+    """What one comparison found, in words."""
+    first, second = condition_name(pair["first"]), condition_name(pair["second"])
+    size = f"{abs(100 * pair['difference']):.1f} points"
+    found = pair["minimum_detectable"]
+    if pair["survives"]:
+        better, other = (first, second) if pair["difference"] > 0 else (second, first)
+        text = f"{better} is above {other} by {size}, and Holm's correction leaves that standing"
+        if pair["seeds"] and pair["seeds"]["low"] <= 0 <= pair["seeds"]["high"]:
+            text += "; but the interval over training seeds holds zero, so new seeds may undo it"
+        return f"{text}."
+    text = f"No difference shown between {first} and {second} ({points(pair['difference'])} points)"
+    if found is not None:
+        text += f"; one below {100 * found:.1f} points would likely stay hidden here"
+    return f"{text}."
+
+
+def headline(leaderboard: Sequence[LeaderboardRow], pairs: Sequence[Pair], k: int) -> list[str]:
+    """The result in a few sentences, as it came out."""
+    return [_scores(leaderboard, k), *_findings(pairs)]
+
+
+def _scores(leaderboard: Sequence[LeaderboardRow], k: int) -> str:
+    reached = [
+        f"{condition_name(row['condition'])} {percent(row['selected'][f'avg@{k}']['value'])}"
+        for row in leaderboard
+    ]
+    return f"Avg@{k} on test, from the highest: {listed(reached)}."
+
+
+def _findings(pairs: Sequence[Pair]) -> list[str]:
+    if not pairs:
+        return ["There is one condition only, so nothing is compared."]
+    shown = [pair for pair in pairs if pair["survives"]]
+    hidden = [pair for pair in pairs if not pair["survives"]]
+    count = f"{len(shown)} of {len(pairs)} paired difference{'s' if len(pairs) != 1 else ''}"
+    lines = [f"{count} in Avg survive{'s' if len(shown) == 1 else ''} Holm's correction"]
+    lines[0] += f": {listed([_above(pair) for pair in shown])}." if shown else "."
+    if hidden:
+        names = [
+            f"{condition_name(pair['first'])} and {condition_name(pair['second'])}" for pair in hidden
+        ]
+        lines.append(f"Not shown to differ: {'; '.join(names)}.")
+    return lines
+
+
+def _above(pair: Pair) -> str:
+    first, second = condition_name(pair["first"]), condition_name(pair["second"])
+    better, other = (first, second) if pair["difference"] > 0 else (second, first)
+    return f"{better} over {other} by {abs(100 * pair['difference']):.1f} points"
+
+
+def question(comparison: Comparison) -> str:
+    """What was measured on what, in one line."""
+    trained = [row["condition"] for row in comparison["leaderboard"] if row["condition"] != "base"]
+    metric = comparison["leaderboard"][0]["selected"][f"avg@{comparison['k']}"]
+    return (
+        f"{len(trained)} training condition{'s' if len(trained) != 1 else ''} on "
+        f"{metric['problems']} test problems of {comparison['task']}, "
+        f"{comparison['k']} samples each"
+    )

@@ -1,0 +1,227 @@
+"""The whole matrix of a suite: every condition with every seed, trained, evaluated, analysed.
+
+In: a suite, arms, seeds and a folder. Out: one run folder each, beside the folder of the untrained
+model. Cells run in worker processes, side by side; what is done is skipped, what a kill interrupted
+continues. The report is made by the caller from the folders.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+from typing import cast
+
+from sdbench import models, problems, provenance
+from sdbench.analyze.advantage import analyse
+from sdbench.conditions.base import resolve
+from sdbench.config import Suite
+from sdbench.evaluate.evaluation import (
+    UNTRAINED,
+    checkpoint_plan,
+    evaluate,
+    evaluate_run,
+    samples_wanted,
+)
+from sdbench.grading import Grader
+from sdbench.rundir import Row, RunDir, write_json
+from sdbench.train.ledger import Ledger
+from sdbench.train.loop import train
+
+BASE = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of the matrix.
+
+    Attributes:
+        condition: The arm, or `base` for the untrained model.
+        seed: Of the training; 0 for the untrained model.
+        folder: Its run folder.
+    """
+
+    condition: str
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """News of a cell: so much of its work is done.
+
+    Attributes:
+        cell: Which.
+        stage: `train` (unit: updates) or `evaluate` (unit: samples).
+        done: Units newly done.
+        log: The update's row, empty for other news.
+    """
+
+    cell: Cell
+    stage: str
+    done: int
+    log: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How much a cell is.
+
+    Attributes:
+        updates: Optimiser updates.
+        rollouts: Rollouts over all updates.
+        samples: Evaluation samples at most.
+    """
+
+    updates: int
+    rollouts: int
+    samples: int
+
+
+def cells(suite: Suite, arms: Sequence[str], seeds: Sequence[int], out: Path) -> list[Cell]:
+    """The matrix in the order in which it is run: the untrained model first, then long runs first.
+
+    Raises:
+        ConfigError: an arm is unknown or misconfigured.
+    """
+    runs = [Cell(arm, seed, run_folder(out, suite, arm, seed)) for arm in arms for seed in seeds]
+    runs.sort(key=lambda cell: -work(suite, cell).rollouts)
+    return [Cell(BASE, 0, run_folder(out, suite, BASE, 0)), *runs]
+
+
+def run_folder(out: Path, suite: Suite, arm: str, seed: int) -> Path:
+    """Where a run lies by default: `<out>/<suite>/<condition>/seed<k>`."""
+    return out / suite.name / arm / f"seed{seed}"
+
+
+def work(suite: Suite, cell: Cell) -> Work:
+    """How much a cell is, for estimates of the time that remains."""
+    evaluation, data = suite.evaluation, suite.data
+    if cell.condition == BASE:
+        validation = data.validation_problems * evaluation.validation_k
+        return Work(0, 0, validation + data.test_problems * evaluation.k)
+    config = resolve(suite, cell.condition).config
+    per_update = (config.problems_per_update or suite.train.problems_per_update) * config.group_size
+    checkpoints = -(-suite.train.updates // suite.train.save_every)
+    return Work(
+        suite.train.updates, suite.train.updates * per_update, samples_wanted(suite, checkpoints)
+    )
+
+
+def run_matrix(
+    suite: Suite, matrix: Sequence[Cell], jobs: int, news: Callable[[Advance], None]
+) -> None:
+    """Runs every cell that is not done, `jobs` at a time.
+
+    Args:
+        suite: The suite.
+        matrix: From `cells`; its first cell is run alone, since others copy its samples.
+        jobs: Worker processes.
+        news: Called in this process as work proceeds.
+
+    Raises:
+        SdbenchError: whatever stopped a cell; cells under way are finished first, others left.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        queue = cast("Queue[Advance]", manager.Queue())
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            for part in (matrix[:1], matrix[1:]):
+                futures = {pool.submit(run_cell, suite, cell, queue) for cell in part}
+                _follow(futures, queue, news)
+
+
+def default_jobs(suite: Suite) -> int:
+    """As many workers as fit on the cores with the threads that the suite gives each."""
+    return max(1, (os.cpu_count() or 1) // max(1, suite.train.threads or (os.cpu_count() or 1)))
+
+
+def _follow(
+    futures: set[Future[None]], queue: Queue[Advance], news: Callable[[Advance], None]
+) -> None:
+    pending = futures
+    while pending:
+        done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+        _drain(queue, news)
+        for future in done:
+            if future.exception() is not None:
+                for other in pending:
+                    other.cancel()
+            future.result()
+
+
+def _drain(queue: Queue[Advance], news: Callable[[Advance], None]) -> None:
+    while True:
+        try:
+            news(queue.get_nowait())
+        except Empty:
+            return
+
+
+def run_cell(suite: Suite, cell: Cell, queue: Queue[Advance]) -> None:
+    """Trains, evaluates and analyses one cell; whatever is on disk is kept."""
+    if suite.train.threads:
+        import torch
+
+        torch.set_num_threads(suite.train.threads)
+
+    def sampled(done: int) -> None:
+        queue.put(Advance(cell, "evaluate", done, {}))
+
+    with Grader() as grader:
+        if cell.condition == BASE:
+            evaluate_base(suite, cell.folder, grader, sampled)
+            return
+        before = 0
+
+        def updated(update: int, log: Row) -> None:
+            nonlocal before
+            queue.put(Advance(cell, "train", update - before, log))
+            before = update
+
+        run = train(suite, cell.condition, cell.seed, cell.folder, updated)
+        evaluate_run(run, suite, grader, sampled)
+        analyse_run(suite, cell.condition, run, grader)
+
+
+def evaluate_base(
+    suite: Suite, folder: Path, grader: Grader, sampled: Callable[[int], None]
+) -> None:
+    """Evaluates the untrained model on validation and test, as if it were a run of no updates."""
+    run = RunDir(folder)
+    if not run.manifest.exists():
+        source = models.source_of(suite.model)
+        test = problems.load(suite.task, "test", suite.data.test_problems)
+        write_json(
+            run.manifest,
+            {
+                "suite_name": suite.name,
+                "suite": suite.model_dump(mode="json"),
+                "condition": BASE,
+                "seed": 0,
+                "model": {"source": suite.model, "sha256": models.fingerprint(source)},
+                "data": {
+                    "task": suite.task,
+                    **suite.data.model_dump(),
+                    "sha256": problems.fingerprint(test),
+                },
+                **provenance.describe(),
+                "ledger": Ledger().as_row(),
+            },
+        )
+    for split in ("validation", "test"):
+        plan = checkpoint_plan(suite, folder, UNTRAINED, suite.model, split)
+        evaluate(plan, grader, sampled)
+
+
+def analyse_run(suite: Suite, arm: str, run: RunDir, grader: Grader) -> None:
+    """Writes the per-token advantages of a condition with a teacher, once."""
+    if run.advantages.exists():
+        return
+    found = analyse(suite, arm, grader)
+    if found is not None:
+        write_json(run.advantages, found)

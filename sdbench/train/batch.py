@@ -1,0 +1,94 @@
+"""Feedback and rollouts joined to what one update trains on, cut into micro-batches.
+
+In: the attempts and the feedback of an update. Out: `Item`s and micro-batches of them. From here on
+nobody can tell which condition it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sdbench.conditions.base import Group
+from sdbench.models import student_view
+from sdbench.records import Feedback, TeacherView
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One rollout to train on.
+
+    Attributes:
+        student: What the policy reads.
+        completion_ids: The rollout's tokens, [T].
+        sampling_logprobs: Of these tokens when drawn, [T], nats.
+        advantage: Of the whole rollout, None if the condition gives none.
+        teacher: What the teacher reads, None if there is no teacher.
+    """
+
+    student: TeacherView
+    completion_ids: tuple[int, ...]
+    sampling_logprobs: tuple[float, ...]
+    advantage: float | None
+    teacher: TeacherView | None
+
+    @property
+    def teaches(self) -> bool:
+        """False if the gradient is exactly zero: advantage 0 and no teacher."""
+        return self.teacher is not None or self.advantage != 0
+
+
+def items(groups: Sequence[Group], feedback: Sequence[Feedback]) -> list[Item]:
+    """Joins feedback to rollouts by id; rollouts without feedback are left out.
+
+    Raises:
+        ValueError: feedback for an unknown rollout, or a view that does not hold its completion.
+    """
+    rollouts = {a.rollout.id: a.rollout for group in groups for a in group.attempts}
+    joined = []
+    for one in feedback:
+        rollout = rollouts[one.rollout_id]
+        if one.view is not None and not one.view.holds(rollout.completion_ids):
+            raise ValueError(f"the teacher's view of {rollout.id} does not hold its completion")
+        joined.append(
+            Item(
+                student_view(rollout.prompt_ids, rollout.completion_ids),
+                rollout.completion_ids,
+                rollout.sampling_logprobs,
+                one.advantage,
+                one.view,
+            )
+        )
+    return joined
+
+
+def micro_batches(batch: Sequence[Item], rollouts: int) -> Iterator[list[Item]]:
+    """Items that teach, at most `rollouts` at a time, of like length so that padding is rare."""
+    ordered = sorted((i for i in batch if i.teaches), key=lambda item: len(item.student.input_ids))
+    for start in range(0, len(ordered), rollouts):
+        yield ordered[start : start + rollouts]
+
+
+def packed_ids(batch: Sequence[Item]) -> torch.Tensor:
+    """Completion tokens one rollout after the other, [N]."""
+    return torch.tensor([token for item in batch for token in item.completion_ids])
+
+
+def packed_sampling_logprobs(batch: Sequence[Item]) -> torch.Tensor:
+    """Sampling log-probabilities of the same tokens, [N], nats."""
+    return torch.tensor([value for item in batch for value in item.sampling_logprobs])
+
+
+def packed_advantages(batch: Sequence[Item]) -> torch.Tensor | None:
+    """The rollout's advantage at each of its tokens, [N]; None if any rollout has none."""
+    if any(item.advantage is None for item in batch):
+        return None
+    return torch.tensor([item.advantage for item in batch for _ in item.completion_ids])
+
+
+def teacher_views(batch: Sequence[Item]) -> list[TeacherView] | None:
+    """What the teacher reads for each rollout; None if any has no teacher."""
+    views = [item.teacher for item in batch if item.teacher is not None]
+    return views if len(views) == len(batch) else None
