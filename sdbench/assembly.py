@@ -30,7 +30,9 @@ def engine(suite: Suite, model: Model) -> Engine:
         ConfigError: no such engine, or an option it does not have.
     """
     module = plugins.load(plugins.Kind.ENGINE, suite.engine.name)
-    return cast("Engine", module.build(_options(module, suite.engine.options, suite, "engine"), model))
+    return cast(
+        "Engine", module.build(_options(module, suite.engine.options, suite, "engine"), model)
+    )
 
 
 def untrained_engine(suite: Suite) -> Engine:
@@ -60,13 +62,15 @@ def surroundings(suite: Suite, model: Model) -> Surroundings:
     module = plugins.load(plugins.Kind.CRITIC, suite.critic.name)
     critic = cast(Critic, module.build(_options(module, suite.critic.options, suite, "critic")))
 
-    def encode_teacher(kind: prompts.ContextKind, problem: Problem, context: str) -> tuple[int, ...]:
+    def encode_teacher(
+        kind: prompts.ContextKind, problem: Problem, context: str
+    ) -> tuple[int, ...]:
         return prompts.teacher(model.tokenizer, suite.prompts, kind, problem.prompt, context)
 
     return Surroundings(critic, encode_teacher)
 
 
-def _options(
-    module: ModuleType, options: Mapping[str, object], suite: Suite, table: str
-) -> Frozen:
-    return validate(cast(type[Frozen], module.Config), dict(options), f"suite {suite.name}: [{table}]")
+def _options(module: ModuleType, options: Mapping[str, object], suite: Suite, table: str) -> Frozen:
+    return validate(
+        cast(type[Frozen], module.Config), dict(options), f"suite {suite.name}: [{table}]"
+    )

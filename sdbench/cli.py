@@ -21,6 +21,7 @@ from sdbench.errors import ConfigError, DataError, SdbenchError
 if TYPE_CHECKING:
     from sdbench.config import Suite
     from sdbench.evaluate.evaluation import Plan
+    from sdbench.report.schema import Comparison
     from sdbench.rundir import Row
 
 # typer carries its own click and exports no name for the base of its usage errors.
@@ -33,12 +34,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-organism_app = typer.Typer(help="The tiny solver that ships with the package.", no_args_is_help=True)
+organism_app = typer.Typer(
+    help="The tiny solver that ships with the package.", no_args_is_help=True
+)
 app.add_typer(organism_app, name="organism")
 
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite that ships, or a TOML file.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Overrides a key of the suite.")
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Overrides a key of the suite."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Prints the result as JSON on stdout.")]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.")]
@@ -121,10 +125,16 @@ def train_command(
 
 @app.command("eval")
 def eval_command(
-    path: Annotated[str, typer.Argument(help="A run folder, a checkpoint, a model folder, a hub id.")],
-    k: Annotated[int | None, typer.Option(help="Samples a problem; the suite's by default.")] = None,
+    path: Annotated[
+        str, typer.Argument(help="A run folder, a checkpoint, a model folder, a hub id.")
+    ],
+    k: Annotated[
+        int | None, typer.Option(help="Samples a problem; the suite's by default.")
+    ] = None,
     suite: SuiteOption = "tiny",
-    split: Annotated[str, typer.Option(help="Of a single checkpoint: validation or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Of a single checkpoint: validation or test.")
+    ] = "test",
     limit: Annotated[int | None, typer.Option(help="Takes the first so many problems.")] = None,
     overrides: SetOption = None,
     out: OutOption = None,
@@ -173,9 +183,13 @@ def bench_command(
         str | None, typer.Option(help="Comma-separated; by default all of the suite.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
-    jobs: Annotated[int | None, typer.Option(help="Runs side by side; by default as cores allow.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs side by side; by default as cores allow.")
+    ] = None,
     overrides: SetOption = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs go.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs go.")] = Path(
+        "runs"
+    ),
     report: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -230,8 +244,13 @@ def pretrain_command(
     from sdbench.organism.pretrain import Recipe, pretrain
 
     with live.bar("organism", updates) as advance:
-        pretrain(out, Recipe(seed=seed, updates=updates), lambda _, loss: advance(1, f"loss {loss:.3f}"))
-    made, shipped = models.fingerprint(str(out)), models.fingerprint(models.source_of(models.ORGANISM))
+        pretrain(
+            out, Recipe(seed=seed, updates=updates), lambda _, loss: advance(1, f"loss {loss:.3f}")
+        )
+    made, shipped = (
+        models.fingerprint(str(out)),
+        models.fingerprint(models.source_of(models.ORGANISM)),
+    )
     same = "equal to" if made == shipped else "other than"
     _print(
         {"model": str(out), "sha256": made, "shipped_sha256": shipped},
@@ -357,29 +376,23 @@ def _listing(what: Listing) -> dict[str, str]:
 
 def _metric_lines(named: Mapping[str, Row]) -> list[str]:
     from sdbench.evaluate.score import metric_of
+    from sdbench.terminal import metric_lines
 
     lines = []
     for title, results in named.items():
-        lines.append(title)
         metrics = results["metrics"]
-        assert isinstance(metrics, dict)
-        for name in metrics:
-            metric = metric_of(results, name)
-            scale, unit = (1.0, " tokens") if name == "length" else (100.0, " %")
-            span = ""
-            if metric.low is not None and metric.high is not None:
-                span = f"  [{metric.low * scale:.1f}, {metric.high * scale:.1f}]"
-            lines.append(f"  {name:<20}{metric.value * scale:6.1f}{unit}{span}")
+        assert isinstance(metrics, dict), "results.json holds a table of metrics"
+        lines += [title, *metric_lines({name: metric_of(results, name) for name in metrics})]
     return lines
 
 
-def _print_comparison(comparison: Row, target: Path, as_json: bool) -> None:
-    from sdbench.report import terminal
+def _print_comparison(comparison: Comparison, target: Path, as_json: bool) -> None:
+    from sdbench.terminal import print_leaderboard
 
     if as_json:
         print(json.dumps(comparison, ensure_ascii=False))
         return
-    terminal.print_leaderboard(comparison)
+    print_leaderboard(comparison)
     print(f"report: {(target / 'index.html').resolve()}")
 
 

@@ -190,7 +190,9 @@ def _apply(table: Row, override: str) -> None:
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):
-        raise ConfigError(f"cannot read --set {override!r}; allowed: key=value", hint="train.updates=20")
+        raise ConfigError(
+            f"cannot read --set {override!r}; allowed: key=value", hint="train.updates=20"
+        )
     try:
         value = cast(JsonValue, tomllib.loads(f"value = {text}")["value"])
     except tomllib.TOMLDecodeError:
@@ -204,7 +206,8 @@ def _apply(table: Row, override: str) -> None:
 
 
 def _first_fault(model: type[BaseModel], error: ValidationError, place: str) -> ConfigError:
-    fault = error.errors()[0]
+    # A misspelt key is both unknown and missing; its spelling is what the user needs to hear.
+    fault = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return unknown(f"key in {place}", key, _keys(model, fault["loc"][:-1]))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+Dtype = Literal["float32", "bfloat16"]
 ORGANISM = "organism"
 
 
@@ -45,6 +46,12 @@ class Model:
         ids = self.tokenizer.eos_token_id if ids is None else ids
         return tuple(ids) if isinstance(ids, list) else (int(ids),)
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, special ones left out."""
+        text = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        assert isinstance(text, str), "one sequence decodes to one text"
+        return text
+
     @property
     def max_length(self) -> int:
         """Most tokens that prompt and completion may have together."""
@@ -56,7 +63,7 @@ def source_of(name: str) -> str:
     return str(WEIGHTS) if name == ORGANISM else name
 
 
-def load(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> Model:
+def load(name: str, dtype: Dtype = "float32") -> Model:
     """Loads a model and its tokenizer from a folder in transformers layout or from the hub.
 
     Args:
@@ -133,7 +140,8 @@ def completion_logits(network: PreTrainedModel, views: Sequence[TeacherView]) ->
     logits_BSV = network(input_ids=input_ids_BS.to(device), use_cache=False).logits
     rows_N = torch.tensor([row for row, view in enumerate(views) for _ in view.positions])
     columns_N = torch.tensor([position - 1 for view in views for position in view.positions])
-    return logits_BSV[rows_N.to(device), columns_N.to(device)]
+    logits_NV: torch.Tensor = logits_BSV[rows_N.to(device), columns_N.to(device)]
+    return logits_NV
 
 
 def student_view(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> TeacherView:

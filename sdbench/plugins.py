@@ -39,7 +39,9 @@ def load(kind: Kind, name: str) -> ModuleType:
     """
     known = names(kind)
     if name not in known:
-        singular = kind.value.removesuffix("es") if kind is Kind.LOSS else kind.value.removesuffix("s")
+        singular = (
+            kind.value.removesuffix("es") if kind is Kind.LOSS else kind.value.removesuffix("s")
+        )
         raise unknown(singular, name, known)
     return importlib.import_module(f"sdbench.{kind}.{name}")
 

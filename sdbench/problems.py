@@ -63,7 +63,9 @@ def load(task: str, split: str, limit: int | None = None) -> list[Problem]:
     problems = [_problem(definition, task, split, document) for document in documents]
     if not problems or (limit is not None and len(problems) < limit):
         wanted = "at least one" if limit is None else str(limit)
-        raise DataError(f"task {task}, split {split}: found {len(problems)} problems, wanted {wanted}")
+        raise DataError(
+            f"task {task}, split {split}: found {len(problems)} problems, wanted {wanted}"
+        )
     if len({problem.id for problem in problems}) < len(problems):
         raise DataError(f"task {task}, split {split}: two problems share an id")
     return problems
@@ -79,8 +81,11 @@ def fingerprint(problems: Sequence[Problem]) -> str:
 
 @cache
 def _manager() -> TaskManager:
+    import logging
+
     from lm_eval.tasks import TaskManager
 
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it greets every custom data set
     return TaskManager(include_path=str(project_folder("tasks")), include_defaults=False)
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from sdbench import __version__
 from sdbench.rundir import Row
 
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "lm_eval", "math-verify", "sympy", "vllm")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "tokenizers",
+    "lm_eval",
+    "math-verify",
+    "sympy",
+    "vllm",
+)
 
 
 def describe() -> Row:
@@ -42,7 +51,9 @@ def revision() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

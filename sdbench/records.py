@@ -155,7 +155,9 @@ class Attempt:
 
     def __post_init__(self) -> None:
         if self.rollout.problem_id != self.problem.id or self.verdict.id != self.rollout.id:
-            raise ValueError(f"problem, rollout and verdict of {self.rollout.id} do not belong together")
+            raise ValueError(
+                f"problem, rollout and verdict of {self.rollout.id} do not belong together"
+            )
 
 
 @dataclass(frozen=True, slots=True)

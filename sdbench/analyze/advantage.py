@@ -96,7 +96,9 @@ def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attemp
     requests = [
         Request(p.id, prompts.solver(engine.model.tokenizer, p.prompt), (0,)) for p in problem_set
     ]
-    sampling = Sampling(suite.sampling.temperature, suite.sampling.max_tokens, suite.evaluation.seed)
+    sampling = Sampling(
+        suite.sampling.temperature, suite.sampling.max_tokens, suite.evaluation.seed
+    )
     prompt_ids = {request.id: request.prompt_ids for request in requests}
     rollouts = {
         c.request_id: Rollout(
@@ -112,7 +114,10 @@ def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attemp
         )
         for c in engine.generate(requests, sampling)
     }
-    answers = [Answer(p.id, rollouts[p.id].text, p.answer, rollouts[p.id].finish_reason) for p in problem_set]
+    answers = [
+        Answer(p.id, rollouts[p.id].text, p.answer, rollouts[p.id].finish_reason)
+        for p in problem_set
+    ]
     verdicts = {verdict.id: verdict for verdict in grader.grade(answers)}
     return [Attempt(p, rollouts[p.id], verdicts[p.id]) for p in problem_set]
 
@@ -142,7 +147,6 @@ def mark(
     """Advantages and roles of every attempt that has a teacher's view."""
     views = {one.rollout_id: one for one in feedback if one.view is not None}
     told = [attempt for attempt in attempts if attempt.rollout.id in views]
-    tokenizer = engine.model.tokenizer
     marked = []
     for start in range(0, len(told), BATCH):
         batch = told[start : start + BATCH]
@@ -150,18 +154,27 @@ def mark(
         for attempt, one, values in zip(
             batch, feedbacks, _advantages(engine, batch, feedbacks), strict=True
         ):
-            ids = attempt.rollout.completion_ids
-            ends = traces.token_ends(ids, tokenizer.decode)
+            ends = traces.token_ends(attempt.rollout.completion_ids, engine.model.decode)
             marked.append(
                 MarkedTrace(
                     attempt=attempt,
                     context=one.context or "",
-                    tokens=tuple(tokenizer.decode([token]) for token in ids),
+                    tokens=_token_texts(engine, attempt.rollout, ends),
                     roles=roles_of(attempt.problem, attempt.rollout.text, ends),
                     advantages=tuple(values),
                 )
             )
     return marked
+
+
+def _token_texts(engine: Engine, rollout: Rollout, ends: Sequence[int]) -> tuple[str, ...]:
+    """Each token's part of the text; a special token, which has none, goes by its name."""
+    names = engine.model.tokenizer.convert_ids_to_tokens(list(rollout.completion_ids))
+    starts = [0, *ends[:-1]]
+    return tuple(
+        rollout.text[start:end] or name
+        for start, end, name in zip(starts, ends, names, strict=True)
+    )
 
 
 def summarise(marked: Sequence[MarkedTrace], examples: int) -> Row:
@@ -174,7 +187,9 @@ def summarise(marked: Sequence[MarkedTrace], examples: int) -> Row:
         "traces_with_wrong_step": len(scored),
         "policy": "untrained",
         "localisation": {
-            "pooled": sum(t.negative(FIRST_WRONG) for t in scored.values()) / total if total else None,
+            "pooled": sum(t.negative(FIRST_WRONG) for t in scored.values()) / total
+            if total
+            else None,
             "per_trace": asdict(stats.estimate(per_trace)) if per_trace else None,
             "uniform": fmean(t.roles.count(FIRST_WRONG) / len(t.roles) for t in scored.values())
             if scored
@@ -212,7 +227,9 @@ def _example(trace: MarkedTrace) -> Row:
         "context": trace.context,
         "tokens": [
             {"text": text, "advantage": round(advantage, 4), "role": role}
-            for text, advantage, role in zip(trace.tokens, trace.advantages, trace.roles, strict=True)
+            for text, advantage, role in zip(
+                trace.tokens, trace.advantages, trace.roles, strict=True
+            )
         ],
     }
 

@@ -149,7 +149,9 @@ def order_of(expression: Expression, equations: tuple[Equation | None, ...]) -> 
 
     def agreement(order: Order) -> int:
         count = 0
-        for planned, written in zip(carry_out(expression, plan(expression, order)), equations, strict=False):
+        for planned, written in zip(
+            carry_out(expression, plan(expression, order)), equations, strict=False
+        ):
             if written is None or _operation(planned) != _operation(written):
                 break
             count += 1

@@ -22,7 +22,8 @@ TERM_COUNT = 4
 Operator = Literal["+", "-", "*"]
 Split = Literal["pretrain", "train", "validation", "test"]
 
-_SPLIT_BY_RESIDUE: tuple[Split, ...] = ("test", "validation", "train", "train", *(["pretrain"] * 12))
+_PRETRAIN: tuple[Split, ...] = ("pretrain",) * 12
+_SPLIT_BY_RESIDUE: tuple[Split, ...] = ("test", "validation", "train", "train", *_PRETRAIN)
 _TERM = re.compile(r"([+-]?)(\d)(?:\*(\d))?")
 
 

@@ -103,7 +103,8 @@ def carry_out(
 def write_steps(equations: Sequence[Equation], first: int = 1) -> str:
     """The equations as tagged steps, numbered from `first`."""
     return "".join(
-        f"<step_{number}>{equation}</step_{number}>" for number, equation in enumerate(equations, first)
+        f"<step_{number}>{equation}</step_{number}>"
+        for number, equation in enumerate(equations, first)
     )
 
 
@@ -119,7 +120,9 @@ def write_solution(equations: Sequence[Equation]) -> str:
 
 def write_reference(equations: Sequence[Equation]) -> str:
     """A whole solution in the reference notation."""
-    lines = [f"{e.result} : {e.right} {REFERENCE_SYMBOL[e.operator]} {e.left} ; " for e in equations]
+    lines = [
+        f"{e.result} : {e.right} {REFERENCE_SYMBOL[e.operator]} {e.left} ; " for e in equations
+    ]
     return "".join(lines) + write_answer(equations)
 
 

@@ -39,7 +39,9 @@ class Critiqued:
         return [
             Feedback(
                 critique.rollout_id,
-                view=self._surroundings.view("critique", attempts[critique.rollout_id], critique.text),
+                view=self._surroundings.view(
+                    "critique", attempts[critique.rollout_id], critique.text
+                ),
                 context=critique.text,
                 critique=critique,
             )

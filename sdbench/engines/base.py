@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sdbench.errors import EngineError
 from sdbench.records import Completion
 
 if TYPE_CHECKING:
@@ -81,6 +82,22 @@ class Engine(Protocol):
 
 def ignore(completions: int) -> None:
     """Progress that nobody looks at."""
+
+
+def refuse_overlong(requests: Sequence[Request], sampling: Sampling, model: Model) -> None:
+    """Refuses prompts that leave no room for `max_tokens`; none is ever cut.
+
+    Raises:
+        EngineError: names the first such request.
+    """
+    for request in requests:
+        length = len(request.prompt_ids)
+        if length + sampling.max_tokens > model.max_length:
+            raise EngineError(
+                f"prompt of {request.id} has {length} tokens; with max_tokens {sampling.max_tokens}"
+                f" it exceeds the model's {model.max_length}",
+                hint="lower max_tokens",
+            )
 
 
 def uniforms(sampling: Sampling, request_id: str, index: int) -> np.ndarray:

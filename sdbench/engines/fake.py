@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from sdbench.config import Frozen
-from sdbench.engines.base import Progress, Request, Sampling, ignore
+from sdbench.engines.base import Progress, Request, Sampling, ignore, refuse_overlong
 from sdbench.errors import EngineError
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
@@ -49,11 +49,14 @@ class FakeEngine:
         self, requests: Sequence[Request], sampling: Sampling, progress: Progress = ignore
     ) -> list[Completion]:
         """The scripted completions, cut at `max_tokens`; each token has log-probability 0."""
+        refuse_overlong(requests, sampling, self._model)
         completions = []
         for request in requests:
             texts = self._script.get(request.id) or self._script.get("*")
             if not texts:
-                raise EngineError(f"the fake engine's script has no text for request {request.id!r}")
+                raise EngineError(
+                    f"the fake engine's script has no text for request {request.id!r}"
+                )
             completions += [
                 self._completion(request, index, texts[index % len(texts)], sampling)
                 for index in request.indices
@@ -61,9 +64,11 @@ class FakeEngine:
             progress(len(request.indices))
         return completions
 
-    def _completion(self, request: Request, index: int, text: str, sampling: Sampling) -> Completion:
-        tokenizer = self._model.tokenizer
-        ids = [*tokenizer.encode(text, add_special_tokens=False), self._model.end_ids[0]]
+    def _completion(
+        self, request: Request, index: int, text: str, sampling: Sampling
+    ) -> Completion:
+        encoded = self._model.tokenizer.encode(text, add_special_tokens=False)
+        ids = [*encoded, self._model.end_ids[0]]
         cut = len(ids) > sampling.max_tokens
         ids = ids[: sampling.max_tokens]
         return Completion(
@@ -71,6 +76,6 @@ class FakeEngine:
             index=index,
             token_ids=tuple(ids),
             logprobs=(0.0,) * len(ids),
-            text=tokenizer.decode(ids if cut else ids[:-1], skip_special_tokens=True),
+            text=self._model.decode(ids if cut else ids[:-1]),
             finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
         )

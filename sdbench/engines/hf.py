@@ -18,8 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from sdbench.config import Frozen
-from sdbench.engines.base import Progress, Request, Sampling, ignore, uniforms
-from sdbench.errors import EngineError
+from sdbench.engines.base import Progress, Request, Sampling, ignore, refuse_overlong, uniforms
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
 
@@ -58,8 +57,7 @@ class HFEngine:
         self, requests: Sequence[Request], sampling: Sampling, progress: Progress = ignore
     ) -> list[Completion]:
         """Draws every wanted sample; see `engines.base.Engine.generate`."""
-        for request in requests:
-            self._refuse_overlong(request, sampling)
+        refuse_overlong(requests, sampling, self._model)
         network = self._model.network
         was_training = network.training
         network.eval()
@@ -69,15 +67,6 @@ class HFEngine:
                 drawn[completion.request_id, completion.index] = completion
         network.train(was_training)
         return [drawn[request.id, index] for request in requests for index in request.indices]
-
-    def _refuse_overlong(self, request: Request, sampling: Sampling) -> None:
-        length = len(request.prompt_ids)
-        if length + sampling.max_tokens > self._model.max_length:
-            raise EngineError(
-                f"prompt of {request.id} has {length} tokens; with max_tokens {sampling.max_tokens}"
-                f" it exceeds the model's {self._model.max_length}",
-                hint="lower max_tokens; prompts are never cut",
-            )
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[_Row]]:
         """Rows in order of prompt length, so that padding is rare, in batches of whole prompts."""
@@ -97,8 +86,9 @@ class HFEngine:
     ) -> Iterator[Completion]:
         network = self._model.network
         state = _prefill(network, rows)
-        draws_BT = np.stack([uniforms(sampling, row.request.id, row.index) for row in rows])
-        draws_BT = torch.from_numpy(draws_BT).to(network.device)
+        draws_BT = torch.from_numpy(
+            np.stack([uniforms(sampling, row.request.id, row.index) for row in rows])
+        ).to(network.device)
         ends = torch.tensor(self._model.end_ids, device=network.device)
         tokens_TB: list[torch.Tensor] = []
         logprobs_TB: list[torch.Tensor] = []
@@ -107,10 +97,14 @@ class HFEngine:
         running = torch.ones(len(rows), dtype=torch.bool, device=network.device)
         lengths = torch.full((len(rows),), sampling.max_tokens, device=network.device)
         for step in range(sampling.max_tokens):
-            token_B, logprob_B = _pick(state.logits_BV, draws_BT[active, step], sampling.temperature)
+            token_B, logprob_B = _pick(
+                state.logits_BV, draws_BT[active, step], sampling.temperature
+            )
             column = torch.zeros(len(rows), dtype=torch.long, device=network.device)
             tokens_TB.append(column.index_copy(0, active, token_B))
-            logprobs_TB.append(torch.zeros(len(rows), device=network.device).index_copy(0, active, logprob_B))
+            logprobs_TB.append(
+                torch.zeros(len(rows), device=network.device).index_copy(0, active, logprob_B)
+            )
             ended = running[active] & torch.isin(token_B, ends)
             if ended.any():
                 gone = active[ended]
@@ -138,12 +132,14 @@ class HFEngine:
         tokens_BT = torch.stack(list(tokens_TB), 1).tolist()
         logprobs_BT = torch.stack(list(logprobs_TB), 1).tolist()
         ends = set(self._model.end_ids)
-        kept_B = [tokens[:length] for tokens, length in zip(tokens_BT, lengths.tolist(), strict=True)]
+        kept_B = [
+            tokens[:length] for tokens, length in zip(tokens_BT, lengths.tolist(), strict=True)
+        ]
         stopped_B = [tokens[-1] in ends for tokens in kept_B]
-        texts = self._model.tokenizer.batch_decode(
-            [ids[:-1] if stopped else ids for ids, stopped in zip(kept_B, stopped_B, strict=True)],
-            skip_special_tokens=True,
-        )
+        texts = [
+            self._model.decode(ids[:-1] if stopped else ids)
+            for ids, stopped in zip(kept_B, stopped_B, strict=True)
+        ]
         for row, ids, logprobs, stopped, text in zip(
             rows, kept_B, logprobs_BT, stopped_B, texts, strict=True
         ):
@@ -209,27 +205,30 @@ class _GrowingLayer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._stores = [key_states[..., :0, :], value_states[..., :0, :]]
+            self._key_store, self._value_store = key_states[..., :0, :], value_states[..., :0, :]
         before = self.get_seq_length()
+        self._key_store = self._append(self._key_store, key_states, before)
+        self._value_store = self._append(self._value_store, value_states, before)
         after = before + key_states.shape[-2]
-        views = []
-        for number, (held, new) in enumerate(
-            ((self.keys, key_states), (self.values, value_states))
-        ):
-            store = self._stores[number]
-            if after > store.shape[-2]:
-                store = new.new_empty((*new.shape[:2], after + self.ROOM, new.shape[-1]))
-                if before:
-                    store[..., :before, :] = held
-                self._stores[number] = store
-            store[..., before:after, :] = new
-            views.append(store[..., :after, :])
-        self.keys, self.values = views
-        return self.keys, self.values
+        keys, values = self._key_store[..., :after, :], self._value_store[..., :after, :]
+        self.keys, self.values = keys, values
+        return keys, values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._stores = [self.keys, self.values]  # full; the next update makes room
+        assert self.keys is not None and self.values is not None, "rows are selected after prefill"
+        # These stores are full; the next update makes room.
+        self._key_store, self._value_store = self.keys[indices], self.values[indices]
+        self.keys, self.values = self._key_store, self._value_store
+
+    def _append(self, store: torch.Tensor, new: torch.Tensor, before: int) -> torch.Tensor:
+        """The store with `new` written after its first `before` positions, in place if it fits."""
+        after = before + new.shape[-2]
+        if after > store.shape[-2]:
+            grown = new.new_empty((*new.shape[:2], after + self.ROOM, new.shape[-1]))
+            grown[..., :before, :] = store[..., :before, :]
+            store = grown
+        store[..., before:after, :] = new
+        return store
 
 
 def _prefill(network: PreTrainedModel, rows: Sequence[_Row]) -> _State:
@@ -246,7 +245,7 @@ def _prefill(network: PreTrainedModel, rows: Sequence[_Row]) -> _State:
     positions_PS = (columns - pads[:, None]).clamp(min=0)
     cache = DynamicCache(config=network.config)
     if all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache.layers = [_GrowingLayer() for _ in cache.layers]
+        cache.layers = [_GrowingLayer() for _ in cache.layers]  # type: ignore[no-untyped-call]
     output = network(
         input_ids=input_ids_PS,
         attention_mask=mask_PS,

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 from sdbench import models, problems
 from sdbench.config import Suite
@@ -58,7 +57,9 @@ class Plan:
     def settings(self) -> Settings:
         """What decides the samples."""
         model = models.fingerprint(models.source_of(self.source.model))
-        return Settings(model, self.source.engine.name, self.temperature, self.max_tokens, self.seed)
+        return Settings(
+            model, self.source.engine.name, self.temperature, self.max_tokens, self.seed
+        )
 
     @property
     def folder(self) -> Path:
@@ -90,7 +91,7 @@ def evaluate(plan: Plan, grader: Grader, progress: Progress) -> Row:
         "k": plan.k,
         "settings": asdict(plan.settings),
         "problems_sha256": problems.fingerprint(problem_set),
-        "verifiers": sorted({verdict.verifier for verdict in verdicts}),
+        "verifiers": [*sorted({verdict.verifier for verdict in verdicts})],
         **score.score(score.join(problem_set, samples, verdicts), plan.k),
     }
     write_json(plan.folder / "results.json", results)
@@ -179,4 +180,4 @@ def read_results(run: RunDir, label: str, task: str, split: str) -> Row | None:
     """The newest results of a checkpoint on a split; None if there are none."""
     folder = run.root / "eval" / label / f"{task}-{split}"
     found = sorted(folder.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
-    return cast(Row, read_json(found[-1])) if found else None
+    return read_json(found[-1]) if found else None

@@ -58,15 +58,14 @@ class Source:
     """
 
     model: str
-    dtype: str
+    dtype: models.Dtype
     engine: PluginConfig
 
     def open(self) -> Engine:
         """Loads the model into the engine."""
         module = plugins.load(plugins.Kind.ENGINE, self.engine.name)
         config = validate(cast(type[Frozen], module.Config), self.engine.options, "[engine]")
-        dtype = "bfloat16" if self.dtype == "bfloat16" else "float32"
-        return cast(Engine, module.build(config, models.load(self.model, dtype)))
+        return cast(Engine, module.build(config, models.load(self.model, self.dtype)))
 
 
 def sample(

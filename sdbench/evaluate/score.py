@@ -6,7 +6,7 @@ checker knows the task; length in tokens; shares truncated and unparsable, count
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import cast
@@ -70,7 +70,14 @@ def score(scored: Sequence[Scored], k: int) -> Row:
         name: asdict(stats.estimate(by_problem, outcomes if name.startswith("avg@") else None))
         for name, by_problem in values.items()
     }
-    return {"metrics": cast(Row, metrics), "per_problem": _per_problem(values, outcomes, k)}
+    per_problem: Row = {
+        problem: {
+            **{name.partition("@")[0]: by_problem[problem] for name, by_problem in values.items()},
+            "correct": [int(outcome) for outcome in outcomes[problem]],
+        }
+        for problem in outcomes
+    }
+    return {"metrics": cast(Row, metrics), "per_problem": per_problem}
 
 
 def _mean(scored: Sequence[Scored], value: Callable[[Sample, Verdict], float]) -> ByProblem:
@@ -86,19 +93,6 @@ def _all_steps_right(scored: Sequence[Scored]) -> ByProblem | None:
     return {
         s.problem.id: fmean(oracle.examine(s.problem, one.text).all_right for one in s.samples)
         for s in scored
-    }
-
-
-def _per_problem(
-    values: Mapping[str, ByProblem], outcomes: Mapping[str, Sequence[bool]], k: int
-) -> Row:
-    kept = {name.removesuffix(f"@{k}"): by for name, by in values.items() if name.endswith(f"@{k}")}
-    return {
-        problem: {
-            **{name: by[problem] for name, by in kept.items()},
-            "correct": [int(outcome) for outcome in outcomes[problem]],
-        }
-        for problem in outcomes
     }
 
 

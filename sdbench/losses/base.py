@@ -81,5 +81,7 @@ def token_advantages(
 
     Source: 2606.11173, the per-token advantage.
     """
-    difference_N = token_logprobs(teacher_logits_NV, ids_N) - token_logprobs(policy_logits_NV, ids_N)
+    difference_N = token_logprobs(teacher_logits_NV, ids_N) - token_logprobs(
+        policy_logits_NV, ids_N
+    )
     return difference_N.detach()

@@ -17,7 +17,7 @@ corpus marks truth, so a teacher can only be right because its context is.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -178,16 +178,20 @@ class _Writer:
     def _use_reference(self, problem: Expression) -> Document:
         context = self._reference(problem)
         response = write_solution(self._translate(problem, context))
-        return Document("use_reference", with_context(problem.text, write_reference(context)), response)
+        return Document(
+            "use_reference", with_context(problem.text, write_reference(context)), response
+        )
 
     def _other_order(self, problem: Expression) -> Document:
         context = self._context(problem)
         response = write_solution(self._translate(problem, context))
-        return Document("other_order", with_context(problem.text, write_solution(context)), response)
+        return Document(
+            "other_order", with_context(problem.text, write_solution(context)), response
+        )
 
     def _translate(self, problem: Expression, context: list[Equation]) -> list[Equation]:
         """Another order: facts of the context are taken from it, the rest is believed."""
-        stated = {(e.left, e.operator, e.right): e.result for e in context if e.operator == "*"}
+        stated = _facts(e for e in context if e.operator == "*")
         moves = plan(problem, self._order())
         for _ in range(4):  # believed sums often miss the context's answer; try for one that agrees
             equations = carry_out(problem, moves, self._given(stated))
@@ -206,11 +210,11 @@ class _Writer:
         if self._rng.random() < 0.7:
             context = self._context(problem)
             text = write_solution(context)
-            stated = {(e.left, e.operator, e.right): e.result for e in context}
+            stated = _facts(context)
         else:
             context = self._reference(problem)
             text = write_reference(context)
-            stated = {(e.left, e.operator, e.right): e.result for e in context if e.operator == "*"}
+            stated = _facts(e for e in context if e.operator == "*")
         moves = plan(problem, self._order())
         slip = self._rng.randrange(len(moves) - 1)
         follow = self._given(stated)
@@ -230,7 +234,9 @@ class _Writer:
         equations = carry_out(problem, moves, compute)
         before = write_steps(equations[:slip])
         untaught = len(before) + len(f"<step_{slip + 1}>{equations[slip]}") - 1
-        return Document("slip", with_context(problem.text, text), write_solution(equations), untaught)
+        return Document(
+            "slip", with_context(problem.text, text), write_solution(equations), untaught
+        )
 
     def _irrelevant(self, problem: Expression) -> Document:
         other = self._problem()
@@ -245,7 +251,9 @@ class _Writer:
         equations = self._context(problem)
         index = self._rng.randrange(len(equations))
         right = equations[index]
-        wrong = Equation(right.left, right.operator, right.right, _other_digit(self._rng, right.result))
+        wrong = Equation(
+            right.left, right.operator, right.right, _other_digit(self._rng, right.result)
+        )
         text = (
             write_steps([*equations[:index], wrong])
             + REJECTED
@@ -255,7 +263,9 @@ class _Writer:
         return Document("quote", with_context(problem.text, text), write_solution(equations))
 
     def _partial(self, problem: Expression) -> Document:
-        equations = self._believed(problem)  # hidden steps are believed, as they are without context
+        equations = self._believed(
+            problem
+        )  # hidden steps are believed, as they are without context
         index = self._rng.randrange(len(equations))
         text = write_steps(equations[index:], index + 1) + write_answer(equations)
         if self._rng.random() < 0.5:
@@ -272,6 +282,11 @@ class _Writer:
 def with_context(problem: str, context: str) -> str:
     """The problem followed by a context in its tags."""
     return f"{problem}{CONTEXT_OPEN}{context}{CONTEXT_CLOSE}"
+
+
+def _facts(equations: Iterable[Equation]) -> dict[Fact, int]:
+    """What the equations state, by operation."""
+    return {(e.left, e.operator, e.right): e.result for e in equations}
 
 
 def _other_digit(rng: random.Random, digit: int) -> int:

@@ -173,7 +173,9 @@ def encode(
     """Token ids and labels of documents; prompts and untaught characters are not labelled."""
     prompts = [
         text_tokenizer.apply_chat_template(
-            [{"role": "user", "content": document.prompt}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": document.prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
         )
         for document in documents
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sdbench.report import wording
 
@@ -22,6 +22,11 @@ def source(name: str) -> Markup:
     return Markup(loader.get_source(_environment(), name)[0])  # noqa: S704
 
 
+def _prose(text: str) -> Markup:
+    """Text with the symbol A_t set as mathematics."""
+    return Markup(str(escape(text)).replace("A_t", "<i>A</i><sub>t</sub>"))  # noqa: S704
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -33,5 +38,5 @@ def _environment() -> Environment:
         keep_trailing_newline=False,
     )
     environment.filters["condition"] = wording.condition_name
-    environment.filters["metric"] = wording.metric_name
+    environment.filters["prose"] = _prose
     return environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,13 +34,13 @@ class Cell:
         text: What it says.
         note: A second, smaller line, such as an interval.
         sort: What sorting compares; None for the text.
-        condition: Marks the cell with this condition's colour and shape.
+        key: A condition's marker, to stand before the text.
     """
 
     text: str
     note: str = ""
     sort: float | None = None
-    condition: str = ""
+    key: Markup = Markup("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,13 @@ class Table:
         rule = ["---:" if column.numeric else ":---" for column in self.columns]
         body = [[f"{c.text} {c.note}".strip() for c in row] for row in self.rows]
         lines = [_line(heads), _line(rule, escaped=False), *map(_line, body)]
-        return f"*{_escape(self.caption)}*\n\n" + "\n".join(lines) + "\n"
+        return f"*{escape(self.caption)}*\n\n" + "\n".join(lines) + "\n"
 
 
 def _line(cells: Sequence[str], *, escaped: bool = True) -> str:
-    return "| " + " | ".join(_escape(cell) if escaped else cell for cell in cells) + " |"
+    return "| " + " | ".join(escape(cell) if escaped else cell for cell in cells) + " |"
 
 
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for character in "\\`*_{}[]<>|#~$&":
-        text = text.replace(character, f"\\{character}") if character in "\\`*_<>|#~$&" else text
-    return " ".join(text.split())
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_<>|#~$&])", r"\\\1", text.replace("\n", " "))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sdbench.report.schema import Comparison, Estimate, LeaderboardRow, Pair, Score, Span
 
@@ -49,10 +49,11 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def percent_interval(span: Span | Score | Estimate | None) -> str:
-    """An interval of fractions: `[21.0, 29.8]`, in percent."""
+    """An interval of shares: `[21.0, 29.8]`, in percent, cut at 0 and 100."""
     if span is None or span["low"] is None or span["high"] is None:
         return NONE
-    return f"[{signless(100 * span['low'])}, {signless(100 * span['high'])}]"
+    low, high = max(0.0, span["low"]), min(1.0, span["high"])
+    return f"[{signless(100 * low)}, {signless(100 * high)}]"
 
 
 def points_interval(low: float | None, high: float | None) -> str:
@@ -102,18 +103,14 @@ def listed(items: Sequence[str]) -> str:
 
 def verdict(pair: Pair) -> str:
     """What one comparison found, in words."""
-    first, second = condition_name(pair["first"]), condition_name(pair["second"])
-    size = f"{abs(100 * pair['difference']):.1f} points"
     found = pair["minimum_detectable"]
-    if pair["survives"]:
-        better, other = (first, second) if pair["difference"] > 0 else (second, first)
-        text = f"{better} is above {other} by {size}, and Holm's correction leaves that standing"
-        if pair["seeds"] and pair["seeds"]["low"] <= 0 <= pair["seeds"]["high"]:
-            text += "; but the interval over training seeds holds zero, so new seeds may undo it"
-        return f"{text}."
-    text = f"No difference shown between {first} and {second} ({points(pair['difference'])} points)"
-    if found is not None:
-        text += f"; one below {100 * found:.1f} points would likely stay hidden here"
+    if not pair["survives"]:
+        hidden = "" if found is None else f"; one below {100 * found:.1f} points would likely stay hidden"
+        return f"No difference shown{hidden}."
+    better, other = _higher_first(pair)
+    text = f"{better} is above {other}"
+    if pair["seeds"] and pair["seeds"]["low"] <= 0 <= pair["seeds"]["high"]:
+        text += " for these seeds; the interval that draws seeds holds zero, so new ones may undo it"
     return f"{text}."
 
 
@@ -133,23 +130,42 @@ def _scores(leaderboard: Sequence[LeaderboardRow], k: int) -> str:
 def _findings(pairs: Sequence[Pair]) -> list[str]:
     if not pairs:
         return ["There is one condition only, so nothing is compared."]
-    shown = [pair for pair in pairs if pair["survives"]]
-    hidden = [pair for pair in pairs if not pair["survives"]]
-    count = f"{len(shown)} of {len(pairs)} paired difference{'s' if len(pairs) != 1 else ''}"
-    lines = [f"{count} in Avg survive{'s' if len(shown) == 1 else ''} Holm's correction"]
-    lines[0] += f": {listed([_above(pair) for pair in shown])}." if shown else "."
-    if hidden:
-        names = [
-            f"{condition_name(pair['first'])} and {condition_name(pair['second'])}" for pair in hidden
-        ]
-        lines.append(f"Not shown to differ: {'; '.join(names)}.")
-    return lines
+    trained = [pair for pair in pairs if pair["second"] != "base"]
+    gains = [pair for pair in pairs if pair["second"] == "base"]
+    return [
+        *([_finding("Against the untrained model", gains, _gain)] if gains else []),
+        *([_finding("Between conditions", trained, _above)] if trained else []),
+    ]
+
+
+def _finding(where: str, pairs: Sequence[Pair], say: Callable[[Pair], str]) -> str:
+    """Which differences survive Holm's correction, and which do not."""
+    shown = sorted((pair for pair in pairs if pair["survives"]), key=lambda p: -abs(p["difference"]))
+    hidden = "; ".join(_both(pair) for pair in pairs if not pair["survives"])
+    if not shown:
+        return f"{where}, no difference survives Holm's correction: {hidden}."
+    these = "one difference survives" if len(shown) == 1 else f"{len(shown)} differences survive"
+    text = f"{where}, {these} Holm's correction: {listed([say(pair) for pair in shown])} points."
+    return text + (f" Not shown to differ: {hidden}." if hidden else "")
+
+
+def _gain(pair: Pair) -> str:
+    return f"{condition_name(pair['first'])} {points(pair['difference'])}"
+
+
+def _both(pair: Pair) -> str:
+    names = f"{condition_name(pair['first'])} and {condition_name(pair['second'])}"
+    return f"{names} ({points(pair['difference'])})"
 
 
 def _above(pair: Pair) -> str:
+    better, other = _higher_first(pair)
+    return f"{better} over {other} by {abs(100 * pair['difference']):.1f}"
+
+
+def _higher_first(pair: Pair) -> tuple[str, str]:
     first, second = condition_name(pair["first"]), condition_name(pair["second"])
-    better, other = (first, second) if pair["difference"] > 0 else (second, first)
-    return f"{better} over {other} by {abs(100 * pair['difference']):.1f} points"
+    return (first, second) if pair["difference"] > 0 else (second, first)
 
 
 def question(comparison: Comparison) -> str:
@@ -161,3 +177,10 @@ def question(comparison: Comparison) -> str:
         f"{metric['problems']} test problems of {comparison['task']}, "
         f"{comparison['k']} samples each"
     )
+
+
+ORGANISM_NOTICE = (
+    "The solver is a model organism: half a million parameters, built to show the mechanism on a "
+    "laptop. Its figures are no evidence about language models. Which choices were made after "
+    "earlier results had been seen is disclosed at the end."
+)

@@ -55,7 +55,9 @@ def restore(folder: Path, policy: Policy) -> Ledger:
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition(":")
         if parameter not in by_name:
-            raise CheckpointError(f"cannot resume from {folder}: no parameter {parameter!r} in the model")
+            raise CheckpointError(
+                f"cannot resume from {folder}: no parameter {parameter!r} in the model"
+            )
         policy.optimizer.state[by_name[parameter]][key] = tensor
     ledger = state["ledger"]
     assert isinstance(ledger, dict)

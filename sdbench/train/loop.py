@@ -21,7 +21,7 @@ from typing import cast
 import torch
 
 from sdbench import assembly, models, problems, provenance
-from sdbench.conditions.base import Arm, Condition, Group, Surroundings, resolve
+from sdbench.conditions.base import Arm, Condition, Group, resolve
 from sdbench.config import Suite
 from sdbench.engines.base import Engine, Sampling
 from sdbench.errors import ConfigError
@@ -142,17 +142,15 @@ def _policy(suite: Suite, newest: Path | None) -> tuple[Policy, Ledger]:
     if accelerator.num_processes > 1:
         raise ConfigError(
             f"found {accelerator.num_processes} processes; allowed: 1 for now",
-            hint="start sdbench without accelerate launch; `sdbench bench --jobs N` runs arms side by side",
+            hint="start sdbench by itself; `sdbench bench --jobs N` runs arms side by side",
         )
     initial = models.source_of(suite.model)
     model = models.load(initial if newest is None else str(newest), suite.dtype)
-    policy = Policy(model, initial, suite.train, accelerator)
+    policy = Policy(model, initial, suite.dtype, suite.train, accelerator)
     return policy, Ledger() if newest is None else checkpoint.restore(newest, policy)
 
 
-def _claim(
-    run: RunDir, suite: Suite, arm: Arm, seed: int, training_set: Sequence[Problem]
-) -> None:
+def _claim(run: RunDir, suite: Suite, arm: Arm, seed: int, training_set: Sequence[Problem]) -> None:
     """Writes the manifest of a new run, or checks that an old one asks for the same."""
     asked: Row = {
         "suite": suite.model_dump(mode="json"),
@@ -160,7 +158,10 @@ def _claim(
         "plugin": arm.plugin,
         "condition_config": arm.config.model_dump(mode="json"),
         "seed": seed,
-        "model": {"source": suite.model, "sha256": models.fingerprint(models.source_of(suite.model))},
+        "model": {
+            "source": suite.model,
+            "sha256": models.fingerprint(models.source_of(suite.model)),
+        },
         "data": {
             "task": suite.task,
             **suite.data.model_dump(),
@@ -172,7 +173,12 @@ def _claim(
             raise ConfigError(
                 f"{run.root} is not empty and holds no run; allowed: an absent or empty folder"
             )
-        row = {"suite_name": suite.name, **asked, **provenance.describe(), "ledger": Ledger().as_row()}
+        row = {
+            "suite_name": suite.name,
+            **asked,
+            **provenance.describe(),
+            "ledger": Ledger().as_row(),
+        }
         write_json(run.manifest, row)
         return
     found = run.read_manifest()
@@ -208,7 +214,10 @@ def _save(run: RunDir, policy: Policy, ledger: Ledger) -> Ledger:
 
 
 def _cost(
-    groups: Sequence[Group], feedback: Sequence[Feedback], items: Sequence[batch.Item], result: UpdateResult
+    groups: Sequence[Group],
+    feedback: Sequence[Feedback],
+    items: Sequence[batch.Item],
+    result: UpdateResult,
 ) -> Ledger:
     attempts = [attempt for group in groups for attempt in group.attempts]
     return Ledger(

@@ -15,7 +15,7 @@ import torch
 
 from sdbench.config import Train
 from sdbench.losses.base import Loss, LossInputs, token_advantages
-from sdbench.models import Model, completion_logits, load
+from sdbench.models import Dtype, Model, completion_logits, load
 from sdbench.train import batch as batches
 from sdbench.train.batch import Item
 
@@ -63,18 +63,22 @@ class _Sums:
 class Policy:
     """A model with an optimiser; `model` is shared with the engine that samples it."""
 
-    def __init__(self, model: Model, initial: str, config: Train, accelerator: Accelerator) -> None:
+    def __init__(
+        self, model: Model, initial: str, dtype: Dtype, config: Train, accelerator: Accelerator
+    ) -> None:
         """Prepares training.
 
         Args:
             model: Current weights, which the optimiser changes in place.
             initial: Source of the untrained model, from which the teacher is loaded.
+            dtype: Of the teacher's weights.
             config: The optimiser's settings.
             accelerator: Device placement and the backward pass.
         """
         self._config = config
         self._accelerator = accelerator
         self._initial = initial
+        self._dtype = dtype
         self._teacher: PreTrainedModel | None = None
         optimizer = torch.optim.AdamW(
             model.network.parameters(),
@@ -85,7 +89,9 @@ class Policy:
         network, self.optimizer = accelerator.prepare(model.network, optimizer)
         self.model = Model(model.source, network, model.tokenizer)
 
-    def update(self, items: Sequence[Item], loss: Loss, temperature: float, number: int) -> UpdateResult:
+    def update(
+        self, items: Sequence[Item], loss: Loss, temperature: float, number: int
+    ) -> UpdateResult:
         """One optimiser update.
 
         The loss is the mean over all completion tokens of the update, those without a gradient
@@ -161,8 +167,8 @@ class Policy:
     def teacher(self) -> PreTrainedModel:
         """The frozen initial policy."""
         if self._teacher is None:
-            network = load(self._initial).network
-            self._teacher = network.requires_grad_(False).to(self.model.network.device)
+            network = load(self._initial, self._dtype).network.requires_grad_(False)
+            self._teacher = self._accelerator.prepare_model(network, evaluation_mode=True)
         return self._teacher
 
 

@@ -21,9 +21,7 @@ class Turn:
     epoch: int
 
 
-def problems_of(
-    problems: Sequence[Problem], update: int, per_update: int, seed: int
-) -> list[Turn]:
+def problems_of(problems: Sequence[Problem], update: int, per_update: int, seed: int) -> list[Turn]:
     """The problems of one update, in the order that this seed gives the training set.
 
     The order is one permutation an epoch, a function of the seed alone: every condition meets the
@@ -73,7 +71,9 @@ def draw(
     ]
     by_id = {request.id: request for request in requests}
     rollouts: dict[str, list[Rollout]] = {request.id: [] for request in requests}
-    problem_ids = {request.id: turn.problem.id for request, turn in zip(requests, turns, strict=True)}
+    problem_ids = {
+        request.id: turn.problem.id for request, turn in zip(requests, turns, strict=True)
+    }
     for completion in engine.generate(requests, sampling):
         rollouts[completion.request_id].append(
             _rollout(completion, by_id[completion.request_id], problem_ids, update)

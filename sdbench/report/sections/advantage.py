@@ -1,0 +1,162 @@
+"""Where along a trace the teacher disagrees with the student, and how well it finds the error."""
+
+from __future__ import annotations
+
+from sdbench.report import wording
+from sdbench.report.charts.dots import DotRow, Range, dot_plot
+from sdbench.report.charts.svg import axis, figure, key, style_of
+from sdbench.report.pages import fill
+from sdbench.report.schema import Advantage, Comparison, Estimate
+from sdbench.report.tables import Cell, Column, Table
+
+ORDER = 4
+TITLE = "Per-token advantage"
+READ = (
+    "The advantage A_t of a token is the teacher's log-probability minus the student's, in nats: "
+    "negative where the teacher, who reads more than the student, would rather not have written it. "
+    "Useful feedback leaves correct steps alone (near zero) and objects at the first wrong one. The "
+    "localisation score is the share of all negative advantage that falls on the first wrong step: "
+    "100 % objects there and nowhere else. Pooled sums over traces first, so long and loud traces "
+    "count more; per trace averages the traces' own scores. The uniform baseline is what a teacher "
+    "gets that objects equally everywhere, which is the share of tokens in that step. All conditions "
+    "judge the same traces, written by the untrained model, so training seeds play no part."
+)
+ROLES = {
+    "correct": "Correct steps",
+    "first_wrong": "First wrong step",
+    "later": "After the first wrong step",
+}
+
+
+def render(comparison: Comparison) -> str:
+    """As HTML."""
+    if not comparison["advantages"]:
+        return ""
+    return fill(
+        "section.html",
+        read=READ,
+        figures=[_means(comparison), *_localisation(comparison)],
+        tables=[_table(comparison).html()],
+        notes=[_count(comparison)],
+    )
+
+
+def markdown(comparison: Comparison) -> str:
+    """As Markdown."""
+    if not comparison["advantages"]:
+        return ""
+    return f"**How to read this.** {READ}\n\n{_table(comparison).markdown()}\n{_count(comparison)}"
+
+
+def _count(comparison: Comparison) -> str:
+    first = comparison["advantages"][0]
+    wrong = first["traces_with_wrong_step"]
+    scored = "" if wrong is None else f", {wrong} of them with a wrong step and so with a score"
+    return f"{first['traces']} traces{scored}. Conditions without a teacher have no A_t and no row."
+
+
+def _table(comparison: Comparison) -> Table:
+    columns = (
+        Column("Condition", numeric=False),
+        *(Column(name, "Mean A_t, nats, 95 % interval over traces") for name in ROLES.values()),
+        Column("Localisation, pooled"),
+        Column("Localisation, per trace"),
+        Column("Uniform baseline"),
+    )
+    rows = tuple(_row(comparison, one) for one in comparison["advantages"])
+    return Table("Mean A_t in nats, and localisation scores", columns, rows)
+
+
+def _row(comparison: Comparison, one: Advantage) -> tuple[Cell, ...]:
+    scores = one["localisation"]
+    return (
+        Cell(wording.condition_name(one["condition"]), key=key(comparison, one["condition"])),
+        *(_nats(one["mean_advantage"].get(role)) for role in ROLES),
+        Cell(wording.percent(scores["pooled"])),
+        Cell(
+            wording.percent(scores["per_trace"]["value"] if scores["per_trace"] else None),
+            wording.percent_interval(scores["per_trace"]) if scores["per_trace"] else "",
+        ),
+        Cell(wording.percent(scores["uniform"])),
+    )
+
+
+def _nats(found: Estimate | None) -> Cell:
+    if found is None:
+        return Cell(wording.NONE)
+    return Cell(wording.signed(found["value"]), wording.number_interval(found, 2))
+
+
+def _means(comparison: Comparison) -> str:
+    rows = [
+        _mean_row(comparison, one, role, number == 0)
+        for role in ROLES
+        for number, one in enumerate(comparison["advantages"])
+    ]
+    ends = [end for row in rows if row.thick for end in (row.thick.low, row.thick.high)]
+    values = axis([0.0, *ends, *(row.value or 0.0 for row in rows)], _tick, "Mean advantage, nats")
+    return figure(
+        "advantage",
+        "Mean advantage by kind of step",
+        " ".join(f"{row.group} {row.label}: {row.numbers} nats.".strip() for row in rows),
+        lambda width: dot_plot(rows, values, width, zero=True),
+        "Left of zero: the teacher objects. Bars: 95 % intervals over traces.",
+    )
+
+
+def _mean_row(comparison: Comparison, one: Advantage, role: str, first: bool) -> DotRow:
+    found = one["mean_advantage"].get(role)
+    return DotRow(
+        label=wording.condition_name(one["condition"]),
+        style=style_of(comparison, one["condition"]),
+        value=found["value"] if found else None,
+        numbers=wording.signed(found["value"] if found else None),
+        note=wording.number_interval(found, 2) if found else "no such step",
+        thick=_range(found),
+        group=ROLES[role] if first else "",
+    )
+
+
+def _localisation(comparison: Comparison) -> list[str]:
+    rows = [
+        _localisation_row(comparison, one)
+        for one in comparison["advantages"]
+        if one["localisation"]["per_trace"]
+    ]
+    if not rows:
+        return []
+    values = axis([0.0, 1.0], lambda v: f"{100 * v:.0f} %", "Share of negative advantage on the first wrong step", 5)
+    return [
+        figure(
+            "localisation",
+            "How much of the objection falls on the first wrong step",
+            " ".join(f"{row.label}: {row.numbers} per trace, {row.note}." for row in rows),
+            lambda width: dot_plot(rows, values, width),
+            "Solid: mean per trace with interval. Diamond: pooled. Dashed: uniform baseline.",
+        )
+    ]
+
+
+def _localisation_row(comparison: Comparison, one: Advantage) -> DotRow:
+    scores = one["localisation"]
+    found = scores["per_trace"]
+    return DotRow(
+        label=wording.condition_name(one["condition"]),
+        style=style_of(comparison, one["condition"]),
+        value=found["value"] if found else None,
+        numbers=wording.percent(found["value"] if found else None),
+        note=f"pooled {wording.percent(scores['pooled'])}",
+        thick=_range(found),
+        diamond=scores["pooled"],
+        tick=scores["uniform"],
+    )
+
+
+def _range(found: Estimate | None) -> Range | None:
+    if found is None or found["low"] is None or found["high"] is None:
+        return None
+    return Range(found["low"], found["high"])
+
+
+def _tick(value: float) -> str:
+    return wording.signed(value, 1)

@@ -1,0 +1,97 @@
+"""How the figures came about: what was decided when, with what, and how to repeat it."""
+
+from __future__ import annotations
+
+import json
+
+from sdbench.report.pages import fill
+from sdbench.report.schema import Comparison
+from sdbench.report.tables import escape
+
+ORDER = 8
+TITLE = "Disclosure and provenance"
+READ = "What a reader needs to judge the figures and to make them again."
+GENERAL = (
+    "Checkpoints are selected on validation and reported on test.",
+    "Every condition shares model, problems, optimiser, sampling and evaluation; what differs is in "
+    "its table of the suite.",
+    "All pairs of conditions are compared and corrected for, not a chosen few.",
+)
+ORGANISM = (
+    "The solver is a model organism of half a million parameters, built to show the mechanism on a "
+    "laptop; its figures are no evidence about language models.",
+    "Its pretraining data and the task were changed after results of earlier versions had been "
+    "seen. In pretraining, \N{LEFT DOUBLE QUOTATION MARK}slip\N{RIGHT DOUBLE QUOTATION MARK} "
+    "documents were added; without them critique lowered accuracy.",
+    "Hard facts are stated rightly with probability .05 in pretraining; at .35 GRPO won over both.",
+    "It is the third task design.",
+    "Pretraining shows solving without context first, since mixed from the start the facts were "
+    "not learned; this was found before any condition was trained on the shipped weights.",
+)
+
+
+def render(comparison: Comparison) -> str:
+    """As HTML."""
+    return fill(
+        "provenance.html",
+        read=READ,
+        organism=ORGANISM if comparison["organism"] else (),
+        general=_general(comparison),
+        facts=_facts(comparison),
+        command=comparison["command"],
+        commands=comparison["provenance"]["commands"],
+        suite=_suite(comparison),
+    )
+
+
+def markdown(comparison: Comparison) -> str:
+    """As Markdown."""
+    lines = [f"**How to read this.** {READ}", ""]
+    if comparison["organism"]:
+        lines += ["**Choices made after earlier results had been seen**", ""]
+        lines += [*(f"- {escape(one)}" for one in ORGANISM), ""]
+    lines += [*(f"- {escape(one)}" for one in _general(comparison)), ""]
+    lines += [f"- {name}: {escape(value)}" for name, value in _facts(comparison).items()]
+    commands = [comparison["command"], *comparison["provenance"]["commands"]]
+    lines += ["", "To repeat it:", "", *(f"    {' '.join(command.split())}" for command in commands)]
+    return "\n".join(lines)
+
+
+def _general(comparison: Comparison) -> list[str]:
+    differing = comparison["provenance"]["differing"]
+    if not differing:
+        return list(GENERAL)
+    shared, *rest = (one for one in GENERAL if one != GENERAL[1])
+    return [shared, f"Runs differ in more than the condition: {', '.join(differing)}.", *rest]
+
+
+def _facts(comparison: Comparison) -> dict[str, str]:
+    found = comparison["provenance"]
+    seeds = sorted({run["seed"] for run in comparison["runs"] if run["condition"] != "base"})
+    facts = {
+        "Suite": comparison["suite"],
+        "Task": comparison["task"],
+        "Training seeds": ", ".join(map(str, seeds)),
+        "Model": found["model"],
+        "Training problems": found["data"]["train"],
+        "Test problems": found["data"]["test"],
+        "Verifier": ", ".join(found["verifiers"]),
+        "Code": ", ".join(found["git"]),
+        "Versions": ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+        "Hardware": "; ".join(found["hardware"]),
+        "Started": _period(found["started"]),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _period(started: list[str]) -> str:
+    if not started:
+        return ""
+    first, last = min(started), max(started)
+    return first if first == last else f"{first} to {last}"
+
+
+def _suite(comparison: Comparison) -> str:
+    return json.dumps(comparison["provenance"]["suite"], indent=2, ensure_ascii=False)
+
+

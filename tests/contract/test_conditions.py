@@ -1,0 +1,111 @@
+"""What every condition must keep to: run over all that `plugins.names` finds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from sdbench import plugins
+from sdbench.arithmetic.expression import Expression, sample
+from sdbench.arithmetic.worked import Order, carry_out, plan, write_solution
+from sdbench.conditions.base import Arm, Condition, Group, Surroundings, names, resolve
+from sdbench.config import Suite
+from sdbench.plugins import Kind
+from sdbench.prompts import ContextKind
+from sdbench.records import Attempt
+from sdbench.train.batch import items
+
+MakeAttempt = Callable[[Expression, str, int], Attempt]
+
+CONDITIONS = plugins.names(Kind.CONDITION)
+
+
+@pytest.fixture(scope="module")
+def groups(attempt_at: MakeAttempt) -> list[Group]:
+    """Groups of a right, a wrong, a cut and an empty attempt, and one of equal attempts."""
+    made = []
+    for seed in range(3):
+        problem = sample(random.Random(seed))
+        right = write_solution(carry_out(problem, plan(problem, Order.INTERLEAVED)))
+        wrong = right[:-10] + f"{(problem.value + 1) % 10}</answer>"
+        texts = (right, wrong, right[:20], "") if seed else (right, right)
+        attempts = tuple(attempt_at(problem, text, index) for index, text in enumerate(texts))
+        made.append(Group(attempts[0].problem, attempts))
+    return made
+
+
+def built(name: str, suite: Suite, surroundings: Surroundings) -> Condition:
+    return resolve(suite, name).build(surroundings)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_feedback_is_on_rollouts_at_most_once_each(
+    name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
+) -> None:
+    rollouts = {a.rollout.id for group in groups for a in group.attempts}
+    told = [f.rollout_id for f in built(name, tiny, surroundings).feedback(groups)]
+    assert set(told) <= rollouts
+    assert len(told) == len(set(told))
+    assert told, "a condition that says nothing trains nothing"
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_every_feedback_teaches_and_every_view_holds_its_completion(
+    name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
+) -> None:
+    rollouts = {a.rollout.id: a.rollout for group in groups for a in group.attempts}
+    feedback = built(name, tiny, surroundings).feedback(groups)
+    for one in feedback:
+        assert one.advantage is not None or one.view is not None
+        assert (one.view is None) == (one.context is None)
+        if one.view is not None:
+            rollout = rollouts[one.rollout_id]
+            assert one.view.holds(rollout.completion_ids)
+            assert one.view.positions[0] > len(rollout.prompt_ids), "the teacher reads more"
+        if one.critique is not None:
+            assert one.critique.rollout_id == one.rollout_id
+    assert len(items(groups, feedback)) == len(feedback)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_the_same_groups_get_the_same_feedback_in_any_order(
+    name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
+) -> None:
+    condition = built(name, tiny, surroundings)
+    first = {one.rollout_id: one for one in condition.feedback(groups)}
+    again = {one.rollout_id: one for one in condition.feedback(groups[::-1])}
+    anew = {one.rollout_id: one for one in built(name, tiny, surroundings).feedback(groups)}
+    assert first == again == anew
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_the_context_stands_in_the_teachers_prompt(
+    name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
+) -> None:
+    problems = {a.rollout.id: a.problem for group in groups for a in group.attempts}
+    for one in built(name, tiny, surroundings).feedback(groups):
+        if one.view is not None and one.context is not None:
+            kind: ContextKind = "solution" if one.critique is None else "critique"
+            prompt = surroundings.encode_teacher(kind, problems[one.rollout_id], one.context)
+            assert one.view.input_ids[: one.view.positions[0]] == prompt
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_the_loss_of_a_condition_gets_what_it_needs(
+    name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
+) -> None:
+    """Losses by reward need an advantage everywhere, the others a view everywhere."""
+    arm: Arm = resolve(tiny, name)
+    feedback = arm.build(surroundings).feedback(groups)
+    if arm.config.loss == "policy_gradient":
+        assert all(one.advantage is not None for one in feedback)
+    else:
+        assert all(one.view is not None for one in feedback)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_has_a_summary_and_can_be_trained_by_name(name: str, tiny: Suite) -> None:
+    assert plugins.summary(Kind.CONDITION, name)
+    assert name in names(tiny)
