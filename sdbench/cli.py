@@ -329,7 +329,9 @@ def _checkpoint_plan(path: str, k: int | None, choice: _Choice) -> Plan:
         label = Path(path).name or path
         root = choice.out or Path("runs") / "models" / path.strip("./").replace("/", "--")
     plan = checkpoint_plan(suite, root, label, path, choice.split, k)
-    return plan if choice.limit is None else replace(plan, problems=choice.limit)
+    if choice.limit is None:
+        return plan
+    return replace(plan, problems=choice.limit, suffix=f"-first{choice.limit}")
 
 
 def _arms(suite: Suite, conditions: str | None) -> list[str]:
@@ -376,18 +378,26 @@ def _listing(what: Listing) -> dict[str, str]:
 
 def _metric_lines(named: Mapping[str, Row]) -> list[str]:
     from sdbench.evaluate.score import metric_of
-    from sdbench.terminal import metric_lines
 
     lines = []
     for title, results in named.items():
         metrics = results["metrics"]
         assert isinstance(metrics, dict), "results.json holds a table of metrics"
-        lines += [title, *metric_lines({name: metric_of(results, name) for name in metrics})]
+        lines.append(title)
+        for name in metrics:
+            metric = metric_of(results, name)
+            scale, unit = (1.0, " tokens") if name == "length" else (100.0, " %")
+            span = ""
+            if metric.low is not None and metric.high is not None:
+                top = float("inf") if name == "length" else 100.0
+                low, high = max(0.0, metric.low * scale), min(top, metric.high * scale)
+                span = f"  [{low:.1f}, {high:.1f}]"
+            lines.append(f"  {name:<20}{metric.value * scale:6.1f}{unit}{span}")
     return lines
 
 
 def _print_comparison(comparison: Comparison, target: Path, as_json: bool) -> None:
-    from sdbench.terminal import print_leaderboard
+    from sdbench.report.terminal import print_leaderboard
 
     if as_json:
         print(json.dumps(comparison, ensure_ascii=False))

@@ -130,7 +130,7 @@ def read_json(path: Path) -> Row:
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Appends rows to a JSONL file in one write and syncs it."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = _lines(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
@@ -159,11 +159,15 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield row
 
 
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes a whole JSONL file atomically."""
+    write_text(path, _lines(rows))
+
+
 def keep_rows(path: Path, keep: Callable[[Row], bool]) -> None:
     """Drops rows for which `keep` is false, and a cut-short last line, atomically."""
     if path.exists():
-        kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in read_rows(path) if keep(row)]
-        write_text(path, "".join(kept))
+        write_rows(path, [row for row in read_rows(path) if keep(row)])
 
 
 @contextmanager
@@ -187,6 +191,10 @@ def written_aside(folder: Path) -> Iterator[Path]:
     _sync(aside)
     aside.rename(folder)
     _sync(folder.parent)
+
+
+def _lines(rows: Iterable[Mapping[str, object]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _sync(path: Path) -> None:

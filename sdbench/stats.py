@@ -396,7 +396,7 @@ def _error_within_problems(
 
 
 def _t_quantile(degrees: int) -> float:
-    from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
+    from scipy.special import stdtrit
 
     return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 

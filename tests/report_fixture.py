@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdbench import stats
-from sdbench.rundir import Row, RunDir, append_rows, write_json
+from sdbench.rundir import JsonValue, Row, RunDir, append_rows, write_json
 
 EFFECTS = {"critique": 1.3, "reference": 0.55, "grpo": 0.6, "grpo_matched_rollouts": 0.15}
 MARKUP = "<script>alert('x')</script>"
@@ -162,7 +162,9 @@ def _evaluate(run: RunDir, label: str, split: str, skill: float, shape: Shape) -
                     "finish_reason": "length" if status == "truncated" else "stop",
                 }
             )
-            verdicts.append({"id": sample, "status": status, "answer": answer, "verifier": "exact 1"})
+            verdicts.append(
+                {"id": sample, "status": status, "answer": answer, "verifier": "exact 1"}
+            )
     folder = run.evaluation(label, shape.task, split, "0a1b2c3d4e5f")
     for name, rows in (("samples", samples), ("verdicts", verdicts)):
         append_rows(folder / f"{name}.jsonl", rows)
@@ -272,7 +274,9 @@ def _advantage(condition: str, shape: Shape) -> Row:
     draws = random.Random(condition)
     strength = STRENGTH[condition]
     spread = {role: 0.06 + 0.05 * abs(value) for role, value in strength.items()}
-    per_trace = {str(index): draws.betavariate(*_shares(condition)) for index in range(shape.problems)}
+    per_trace = {
+        str(index): draws.betavariate(*_shares(condition)) for index in range(shape.problems)
+    }
     return {
         "traces": shape.problems,
         "traces_with_wrong_step": shape.problems // 2,
@@ -298,12 +302,14 @@ def _shares(condition: str) -> tuple[float, float]:
 
 def _example(condition: str, index: int, draws: random.Random) -> Row:
     prompt, right, steps, answer = TRACES[index]
-    tokens: list[Row] = []
+    tokens: list[JsonValue] = []
     for number, (content, role) in enumerate(steps, 1):
         texts = [f"<step_{number}>", *content, f"</step_{number}>"]
         tokens += [_token(condition, text, role, draws) for text in texts]
     last = steps[-1][1]
-    tokens += [_token(condition, text, last, draws) for text in ("<answer>", *answer, "</answer>", "<eos>")]
+    tokens += [
+        _token(condition, text, last, draws) for text in ("<answer>", *answer, "</answer>", "<eos>")
+    ]
     if index == 1:
         tokens.insert(-1, _token(condition, MARKUP, last, draws))
     context = CONTEXTS[condition].format(right=steps[0][0], other=steps[0][0][::-1], answer=right)

@@ -20,7 +20,7 @@ from sdbench.evaluate.sample import Settings, Source, sample
 from sdbench.evaluate.select import Selection, select
 from sdbench.grading import Answer, Grader
 from sdbench.records import Problem, Sample, Verdict
-from sdbench.rundir import Row, RunDir, append_rows, read_json, to_row, write_json, write_text
+from sdbench.rundir import Row, RunDir, read_json, to_row, write_json, write_rows
 
 UNTRAINED = "000000"
 
@@ -40,6 +40,7 @@ class Plan:
         temperature: Of the draws.
         max_tokens: Token cap.
         seed: Of the draws.
+        suffix: Sets the results of a trial on fewer problems apart from those of the whole split.
     """
 
     root: Path
@@ -52,6 +53,7 @@ class Plan:
     temperature: float
     max_tokens: int
     seed: int
+    suffix: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -81,9 +83,7 @@ def evaluate(plan: Plan, grader: Grader, progress: Progress) -> Row:
     problem_set = problems.load(plan.task, plan.split, plan.problems)
     samples = sample(plan.folder, problem_set, plan.k, plan.settings, plan.source.open, progress)
     verdicts = _grade(problem_set, samples, grader)
-    text = plan.folder / "verdicts.jsonl"
-    write_text(text, "")
-    append_rows(text, map(to_row, verdicts))
+    write_rows(plan.folder / f"verdicts{plan.suffix}.jsonl", map(to_row, verdicts))
     results: Row = {
         "checkpoint": plan.label,
         "task": plan.task,
@@ -94,7 +94,7 @@ def evaluate(plan: Plan, grader: Grader, progress: Progress) -> Row:
         "verifiers": [*sorted({verdict.verifier for verdict in verdicts})],
         **score.score(score.join(problem_set, samples, verdicts), plan.k),
     }
-    write_json(plan.folder / "results.json", results)
+    write_json(plan.folder / f"results{plan.suffix}.json", results)
     return results
 
 

@@ -17,10 +17,15 @@ from typing import Protocol, cast
 
 from sdbench.report import sections, wording
 from sdbench.report.pages import fill, source
-from sdbench.report.schema import Comparison, LeaderboardRow
+from sdbench.report.schema import Comparison, LeaderboardRow, Score
 from sdbench.report.tables import escape
 from sdbench.report.wording import metric_name
 from sdbench.rundir import write_text
+
+CSV_COLUMNS = (
+    *("condition", "checkpoint", "metric", "value", "low", "high", "seeds_low", "seeds_high"),
+    *("standard_error", "these_problems_standard_error", "problems", "seeds"),
+)
 
 
 class Section(Protocol):
@@ -93,10 +98,7 @@ def leaderboard_csv(comparison: Comparison) -> str:
     """The leaderboard with one line for each condition, checkpoint and metric."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["condition", "checkpoint", "metric", "value", "low", "high", "seeds_low", "seeds_high"]
-        + ["standard_error", "these_problems_standard_error", "problems", "seeds"]
-    )
+    writer.writerow(CSV_COLUMNS)
     for row in comparison["leaderboard"]:
         writer.writerows(_csv_rows(row))
     return file.getvalue()
@@ -109,11 +111,20 @@ def data(comparison: Comparison) -> str:
 
 def _csv_rows(row: LeaderboardRow) -> list[list[object]]:
     return [
-        [row["condition"], checkpoint, metric_name(name), s["value"], s["low"], s["high"]]
-        + [s["seeds"][end] if s["seeds"] else None for end in ("low", "high")]
-        + [s["standard_error"], s["these_problems_standard_error"], s["problems"], len(row["seeds"])]
+        _csv_row(row, checkpoint, name, score)
         for checkpoint, scores in (("selected", row["selected"]), ("last", row["last"]))
-        for name, s in scores.items()
+        for name, score in scores.items()
+    ]
+
+
+def _csv_row(row: LeaderboardRow, checkpoint: str, name: str, score: Score) -> list[object]:
+    seeds = score["seeds"]
+    return [
+        *(row["condition"], checkpoint, metric_name(name), score["value"]),
+        *(score["low"], score["high"]),
+        *((seeds["low"], seeds["high"]) if seeds else (None, None)),
+        *(score["standard_error"], score["these_problems_standard_error"]),
+        *(score["problems"], len(row["seeds"])),
     ]
 
 

@@ -130,7 +130,9 @@ def read_all(folders: Sequence[Path]) -> list[Run]:
             different tasks, problems or k.
     """
     if not folders:
-        raise DataError("no runs to compare", hint="give run folders, such as runs/tiny/critique/seed0")
+        raise DataError(
+            "no runs to compare", hint="give run folders, such as runs/tiny/critique/seed0"
+        )
     runs = [read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     runs.sort(key=lambda run: (run.condition == BASE, run.condition, run.seed))
     _check_distinct(runs)

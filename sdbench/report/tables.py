@@ -40,7 +40,7 @@ class Cell:
     text: str
     note: str = ""
     sort: float | None = None
-    key: Markup = Markup("")
+    key: Markup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ class Table:
 
 def _line(cells: Sequence[str], *, escaped: bool = True) -> str:
     return "| " + " | ".join(escape(cell) if escaped else cell for cell in cells) + " |"
+
+
+def how_to_read(about: str) -> str:
+    """The paragraph of Markdown that opens a section."""
+    return f"**How to read this.** {about}"
 
 
 def escape(text: str) -> str:

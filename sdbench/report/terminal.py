@@ -13,7 +13,13 @@ def print_leaderboard(comparison: Comparison) -> None:
 
     name = f"avg@{comparison['k']}"
     table = Table("condition", title=f"{wording.metric_name(name)} on test, selected checkpoints")
-    for column in (wording.metric_name(name), "95 %, problems", "95 %, with seeds", "last", "seeds"):
+    for column in (
+        wording.metric_name(name),
+        "95 %, problems",
+        "95 %, with seeds",
+        "last",
+        "seeds",
+    ):
         table.add_column(column, justify="right")
     for row in comparison["leaderboard"]:
         score = row["selected"][name]
@@ -25,7 +31,7 @@ def print_leaderboard(comparison: Comparison) -> None:
             wording.percent(row["last"][name]["value"]),
             str(len(row["seeds"])) if row["condition"] != "base" else wording.NONE,
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(table)
     for sentence in comparison["headline"][1:]:
-        console.print(sentence, markup=False)
+        console.print(sentence)

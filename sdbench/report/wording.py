@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sdbench.report.schema import Comparison, Estimate, LeaderboardRow, Pair, Score, Span
 
-NONE = "–"
+NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 NAMES = {
     "avg": "Avg@{k}",
@@ -41,6 +41,17 @@ def signed(value: float | None, digits: int = 2) -> str:
 def signless(value: float, digits: int = 1) -> str:
     """A number with a true minus and no plus; a rounded zero has no sign."""
     return signed(value, digits).removeprefix("+")
+
+
+def tick(value: float, *, plus: bool = False) -> str:
+    """A value on an axis, with as many digits as it needs; `plus` marks positive ones."""
+    sign = MINUS if value < 0 else "+" if plus and value > 0 else ""
+    return f"{sign}{abs(round(value, 6)):g}"
+
+
+def percent_tick(value: float) -> str:
+    """A fraction on an axis, in percent."""
+    return f"{tick(100 * value)}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -105,18 +116,41 @@ def verdict(pair: Pair) -> str:
     """What one comparison found, in words."""
     found = pair["minimum_detectable"]
     if not pair["survives"]:
-        hidden = "" if found is None else f"; one below {100 * found:.1f} points would likely stay hidden"
+        hidden = (
+            ""
+            if found is None
+            else f"; one below {100 * found:.1f} points would likely stay hidden"
+        )
         return f"No difference shown{hidden}."
     better, other = _higher_first(pair)
     text = f"{better} is above {other}"
-    if pair["seeds"] and pair["seeds"]["low"] <= 0 <= pair["seeds"]["high"]:
-        text += " for these seeds; the interval that draws seeds holds zero, so new ones may undo it"
+    if _seeds_hold_zero(pair):
+        text += (
+            " for these seeds; the interval that draws seeds holds zero, so new ones may undo it"
+        )
     return f"{text}."
 
 
 def headline(leaderboard: Sequence[LeaderboardRow], pairs: Sequence[Pair], k: int) -> list[str]:
     """The result in a few sentences, as it came out."""
-    return [_scores(leaderboard, k), *_findings(pairs)]
+    return [_scores(leaderboard, k), *_findings(pairs), *_caveats(leaderboard, pairs)]
+
+
+def _caveats(leaderboard: Sequence[LeaderboardRow], pairs: Sequence[Pair]) -> list[str]:
+    """What training seeds have to say against it."""
+    trained = [row for row in leaderboard if row["condition"] != "base"]
+    if trained and all(len(row["seeds"]) == 1 for row in trained):
+        return [
+            "Each condition was trained once, so nothing here says how far another seed lies off."
+        ]
+    shaky = [_both(pair) for pair in pairs if pair["survives"] and _seeds_hold_zero(pair)]
+    if not shaky:
+        return []
+    return [f"New training seeds may undo a difference that survived: {'; '.join(shaky)}."]
+
+
+def _seeds_hold_zero(pair: Pair) -> bool:
+    return pair["seeds"] is not None and pair["seeds"]["low"] <= 0 <= pair["seeds"]["high"]
 
 
 def _scores(leaderboard: Sequence[LeaderboardRow], k: int) -> str:
@@ -140,7 +174,9 @@ def _findings(pairs: Sequence[Pair]) -> list[str]:
 
 def _finding(where: str, pairs: Sequence[Pair], say: Callable[[Pair], str]) -> str:
     """Which differences survive Holm's correction, and which do not."""
-    shown = sorted((pair for pair in pairs if pair["survives"]), key=lambda p: -abs(p["difference"]))
+    shown = sorted(
+        (pair for pair in pairs if pair["survives"]), key=lambda p: -abs(p["difference"])
+    )
     hidden = "; ".join(_both(pair) for pair in pairs if not pair["survives"])
     if not shown:
         return f"{where}, no difference survives Holm's correction: {hidden}."

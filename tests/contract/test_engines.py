@@ -86,12 +86,7 @@ def test_the_model_is_the_one_it_was_built_with(engine: Engine, organism: Model)
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_overlong_prompt_is_refused(
-    name: str, organism: Model, request: pytest.FixtureRequest
-) -> None:
-    if name == "fake":
-        reason = "BUG: the fake engine takes prompts that leave no room, against the protocol"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_an_overlong_prompt_is_refused(name: str, organism: Model) -> None:
     module = plugins.load(Kind.ENGINE, name)
     engine = cast(Engine, module.build(module.Config(), organism))
     with pytest.raises(EngineError, match="long"):

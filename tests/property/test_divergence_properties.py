@@ -30,9 +30,7 @@ def value(loss: Loss, policy: list[float], teacher: list[float]) -> float:
 
 
 @given(ROWS, ROWS, BETAS)
-def test_no_divergence_is_negative(
-    policy: list[float], teacher: list[float], beta: float
-) -> None:
+def test_no_divergence_is_negative(policy: list[float], teacher: list[float], beta: float) -> None:
     for loss in (forward, reverse, jsd.build(jsd.Config(beta=beta))):
         assert value(loss, policy, teacher) >= -1e-12
 

@@ -84,7 +84,9 @@ def test_samples_of_one_prefill_are_those_of_single_requests(
         completion
         for request in requests
         for index in request.indices
-        for completion in engine.generate([Request(request.id, request.prompt_ids, (index,))], SAMPLING)
+        for completion in engine.generate(
+            [Request(request.id, request.prompt_ids, (index,))], SAMPLING
+        )
     ]
     assert_same(single, drawn)
 

@@ -105,9 +105,7 @@ def test_reference_without_a_solution_is_refused_by_name(
     tiny: Suite, surroundings: Surroundings, attempt_at: MakeAttempt
 ) -> None:
     attempt = attempt_at(PROBLEM, WRONG, 0)
-    bare = dataclasses.replace(
-        attempt, problem=dataclasses.replace(attempt.problem, solution=None)
-    )
+    bare = dataclasses.replace(attempt, problem=dataclasses.replace(attempt.problem, solution=None))
     condition = resolve(tiny, "reference").build(surroundings)
     with pytest.raises(DataError, match=r"4\*6\+3-5\+7\*2 of task arithmetic has no worked"):
         condition.feedback([Group(bare.problem, (bare,))])

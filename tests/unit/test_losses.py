@@ -50,9 +50,7 @@ def test_forward_kl_by_hand() -> None:
     teacher (3/4, 1/4), student (1/2, 1/2): 3/4 log(3/2) + 1/4 log(1/2) = 3/4 log 3 - log 2.
     """
     loss = forward_kl.build(forward_kl.Config())
-    assert loss(distilled(logits(POLICY), logits(TEACHER))).item() == pytest.approx(
-        math.log(2) / 4
-    )
+    assert loss(distilled(logits(POLICY), logits(TEACHER))).item() == pytest.approx(math.log(2) / 4)
     assert loss(distilled(logits((0.5, 0.5)), logits((0.75, 0.25)))).item() == pytest.approx(
         0.75 * math.log(3) - math.log(2)
     )
@@ -64,9 +62,7 @@ def test_reverse_kl_by_hand() -> None:
     student (1/2, 1/2), teacher (3/4, 1/4): 1/2 log(2/3) + 1/2 log 2 = log 2 - 1/2 log 3.
     """
     loss = reverse_kl.build(reverse_kl.Config())
-    assert loss(distilled(logits(POLICY), logits(TEACHER))).item() == pytest.approx(
-        math.log(2) / 4
-    )
+    assert loss(distilled(logits(POLICY), logits(TEACHER))).item() == pytest.approx(math.log(2) / 4)
     assert loss(distilled(logits((0.5, 0.5)), logits((0.75, 0.25)))).item() == pytest.approx(
         math.log(2) - 0.5 * math.log(3)
     )

@@ -121,9 +121,7 @@ def test_critiques_come_in_order_of_attempts(attempt_at: MakeAttempt) -> None:
 
 def test_a_task_without_a_checker_is_refused_by_name(attempt_at: MakeAttempt) -> None:
     attempt = attempt_at(PROBLEM, WHOLE, 0)
-    other = dataclasses.replace(
-        attempt, problem=dataclasses.replace(attempt.problem, task="gsm8k")
-    )
+    other = dataclasses.replace(attempt, problem=dataclasses.replace(attempt.problem, task="gsm8k"))
     with pytest.raises(CriticError, match=r"'gsm8k'; allowed: arithmetic"):
         oracle.build(oracle.Config()).critique([other])
     assert not oracle.judges("gsm8k")

@@ -47,9 +47,7 @@ def batch_items(organism: Model) -> list[Item]:
                 completion_ids=ids,
                 sampling_logprobs=(-1.0,) * len(ids),
                 advantage=(-1.0) ** index,
-                teacher=TeacherView(
-                    told + ids, tuple(range(len(told), len(told) + len(ids)))
-                ),
+                teacher=TeacherView(told + ids, tuple(range(len(told), len(told) + len(ids)))),
             )
         )
     return made
@@ -77,7 +75,9 @@ def update(items: Sequence[Item], loss: Loss, train: Train) -> Updated:
     AdamW's first step is rate * g / (|g| + 1e-8): in float32 a weight whose gradient is as small as
     its rounding error would move arbitrarily.
     """
-    policy = Policy(organism_in_float64(), models.source_of("organism"), train, Accelerator())
+    policy = Policy(
+        organism_in_float64(), models.source_of("organism"), "float32", train, Accelerator()
+    )
     policy.teacher().double()
     result = policy.update(items, loss, 1.0, 1)
     return Updated(result, {k: v.detach() for k, v in policy.model.network.named_parameters()})
@@ -149,7 +149,8 @@ def test_a_policy_that_agrees_with_its_teacher_has_no_loss(
 def test_the_teacher_stays_the_initial_policy(tiny: Suite, batch_items: list[Item]) -> None:
     loss = assembly.loss(tiny, resolve(tiny, "critique"))
     model = models.load("organism")
-    policy = Policy(model, models.source_of("organism"), config(tiny), Accelerator())
+    source = models.source_of("organism")
+    policy = Policy(model, source, "float32", config(tiny), Accelerator())
     policy.update(batch_items, loss, 1.0, 1)
     for name, weight in models.load("organism").network.named_parameters():
         frozen = dict(policy.teacher().named_parameters())[name]
@@ -157,11 +158,11 @@ def test_the_teacher_stays_the_initial_policy(tiny: Suite, batch_items: list[Ite
         assert not frozen.requires_grad
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: Policy.teacher loads float32 whatever the suite's dtype")
 def test_the_teacher_has_the_policys_dtype(tiny: Suite) -> None:
     """The teacher is the initial policy, so in bfloat16 it must round as the policy does."""
     model = models.load("organism", "bfloat16")
-    policy = Policy(model, models.source_of("organism"), config(tiny), Accelerator())
+    source = models.source_of("organism")
+    policy = Policy(model, source, "bfloat16", config(tiny), Accelerator())
     assert policy.teacher().dtype == model.network.dtype
 
 

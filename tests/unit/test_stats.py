@@ -194,9 +194,12 @@ def test_difference_by_hand() -> None:
 
 
 def test_a_tie_with_what_was_seen_counts_as_extreme() -> None:
-    """d = 0.1, 0.2, -0.3 sum to 0 but for rounding, so every pattern is as extreme: p = 1."""
-    found = stats.paired_difference([by_number([0.1, 0.2, -0.3])], [by_number([0, 0, 0])])
-    assert found.p_value == 1.0
+    """d = -0.4, -0.2, 0.2: |sum| is 0.8, 0.4, 0.4, 0 twice each, and 0.4 was seen: p = 6/8.
+
+    In floats the sums that should be 0.4 differ by rounding.
+    """
+    found = stats.paired_difference([by_number([-0.4, -0.2, 0.2])], [by_number([0.0] * 3)])
+    assert found.p_value == 6 / 8
 
 
 def test_seeds_are_averaged_by_problem_before_they_are_paired() -> None:
@@ -208,13 +211,17 @@ def test_seeds_are_averaged_by_problem_before_they_are_paired() -> None:
     assert found.seeds is not None
 
 
-def test_drawn_signs_agree_with_all_signs() -> None:
-    """13 equal differences: 2 of 2^13 patterns are as extreme; draws find few and count 1 more."""
-    scores, zero = by_number([0.5] * 13), by_number([0.0] * 13)
-    drawn = stats.paired_difference([scores], [zero]).p_value
-    assert 1 / 10_001 <= drawn <= 10 / 10_001
-    exact = stats.paired_difference([by_number([0.5] * 12 + [0.0])], [zero]).p_value
-    assert exact == 2 / 2**12
+def test_the_pattern_seen_counts_among_those_drawn() -> None:
+    """100 equal differences: 2 of 2^100 patterns are as extreme; none is drawn, one was seen."""
+    scores, zero = by_number([0.5] * 100), by_number([0.0] * 100)
+    assert stats.paired_difference([scores], [zero]).p_value == 1 / 10_001
+    assert stats.paired_difference([scores], [zero], replicates=99).p_value == 1 / 100
+
+
+def test_all_patterns_are_tried_where_twelve_problems_differ() -> None:
+    """12 equal differences among 100 problems: 2 of 2^12 patterns, without any draw."""
+    scores, zero = by_number([0.5] * 12 + [0.0] * 88), by_number([0.0] * 100)
+    assert stats.paired_difference([scores], [zero], replicates=1).p_value == 2 / 2**12
 
 
 def test_drawn_p_value_is_near_the_exact_one() -> None:

@@ -116,8 +116,9 @@ def test_paired_interval_covers_a_true_difference() -> None:
 def test_problems_needed_give_the_power_they_promise() -> None:
     """Chances shifted by 0.05 on all problems: var_d = 0, var_A and var_B are means of c (1 - c).
 
-    The second's c is half a Beta(2, 4) plus 0.2: E[c] = 1/6 + 0.2 = 0.3667 and var(c) = (8 / 252) / 4
-    = 0.0079, so var_B = 0.3667 x 0.6333 - 0.0079 = 0.2243; var_A = 0.4167 x 0.5833 - 0.0079 = 0.2351.
+    The second's c is half a Beta(2, 4) plus 0.2, so E[c] = 1/6 + 0.2 = 0.3667 and var(c) = (8 / 252)
+    / 4 = 0.0079; the first's mean is 0.4167. Then var_A = 0.4167 x 0.5833 - 0.0079 = 0.2351 and
+    var_B = 0.3667 x 0.6333 - 0.0079 = 0.2243.
     """
     variance = stats.difference_variance(between=0.0, first=0.2351, second=0.2243, samples=K)
     problems = stats.problems_needed(variance, 0.05)

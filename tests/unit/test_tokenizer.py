@@ -67,9 +67,7 @@ def test_the_teachers_prompt_holds_problem_and_context(
     organism: Model, kind: prompts.ContextKind
 ) -> None:
     ids = prompts.teacher(organism.tokenizer, "organism", kind, "1+2", "<answer>3</answer>")
-    assert organism.tokenizer.decode(list(ids)) == (
-        "<bos>1+2<ctx><answer>3</answer></ctx><sol>"
-    )
+    assert organism.tokenizer.decode(list(ids)) == ("<bos>1+2<ctx><answer>3</answer></ctx><sol>")
 
 
 def test_a_placeholder_in_a_context_stays_as_it_is(

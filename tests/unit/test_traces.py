@@ -69,7 +69,7 @@ def test_a_less_than_sign_is_no_tag() -> None:
 def test_token_ends_with_the_organisms_tokenizer(organism: Model) -> None:
     """One token a tag and a character: 8, 9, ..., the closing tag of 9 characters last."""
     ids = organism.tokenizer.encode("<step_1>4*6=4</step_1>", add_special_tokens=False)
-    ends = token_ends(ids, organism.tokenizer.decode)
+    ends = token_ends(ids, organism.decode)
     assert ends == [8, 9, 10, 11, 12, 13, 22]
     assert token_span(ends, 8, 13) == range(1, 6)
     assert token_span(ends, 0, 22) == range(7)

@@ -21,7 +21,7 @@ from sdbench.report.charts.svg import (
 )
 from sdbench.report.schema import Curve
 
-GAP, LEFT, TOP, BOTTOM = 40.0, 44.0, 30.0, 46.0
+GAP, LEFT, TOP, BOTTOM = 40.0, 48.0, 30.0, 46.0
 HEIGHT = 190.0
 
 
@@ -119,7 +119,9 @@ def _grid(place: _Place, values: Axis, updates: Axis) -> Markup:
         parts += [text(x.start - 8, y(t) + 4, values.text(t), "tick", "end") for t in values.ticks]
     parts += [line(x(tick), y.start, x(tick), y.start + 4, "axis") for tick in updates.ticks]
     if place.names_updates:
-        parts += [text(x(t), y.start + 18, updates.text(t), "tick", "middle") for t in updates.ticks]
+        parts += [
+            text(x(t), y.start + 18, updates.text(t), "tick", "middle") for t in updates.ticks
+        ]
         parts.append(text((x.start + x.end) / 2, y.start + 37, updates.label, "label", "middle"))
     return join(parts)
 

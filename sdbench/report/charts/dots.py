@@ -118,13 +118,21 @@ def _frame(rows: Sequence[DotRow], width: float) -> _Frame:
 
 def _grid(values: Axis, scale: Scale, height: float, frame: _Frame, *, zero: bool) -> Markup:
     floor = height - BOTTOM
-    shown = values.ticks[:: 2 if frame.stacked and len(values.ticks) > 7 else 1]
+    shown = _thinned(values.ticks) if frame.stacked else values.ticks
     lines = [line(scale(tick), TOP, scale(tick), floor, "grid") for tick in shown]
     if zero:
         lines.append(line(scale(0), TOP - 4, scale(0), floor + 4, "zero"))
     ticks = [text(scale(t), floor + 18, values.text(t), "tick", "middle") for t in shown]
     label = text((frame.left + frame.right) / 2, floor + 37, values.label, "label", "middle")
     return join([*lines, *ticks, label])
+
+
+def _thinned(ticks: tuple[float, ...], most: int = 7) -> tuple[float, ...]:
+    """Every other tick where there are many; zero stays."""
+    if len(ticks) <= most:
+        return ticks
+    start = ticks.index(0) % 2 if 0 in ticks else 0
+    return ticks[start::2]
 
 
 def _row(row: DotRow, scale: Scale, top: float, frame: _Frame) -> Markup:
@@ -134,8 +142,12 @@ def _row(row: DotRow, scale: Scale, top: float, frame: _Frame) -> Markup:
 
 
 def _words(row: DotRow, baseline: float, frame: _Frame) -> list[Markup]:
-    numbers = join([element("tspan", row.numbers, css="value"), element("tspan", f"  {row.note}", css="note")])
-    x, anchor = (22.0, "start") if frame.apart else (frame.numbers, "end" if frame.stacked else "start")
+    numbers = join(
+        [element("tspan", row.numbers, css="value"), element("tspan", f"  {row.note}", css="note")]
+    )
+    x, anchor = (
+        (22.0, "start") if frame.apart else (frame.numbers, "end" if frame.stacked else "start")
+    )
     beside = baseline + 16 if frame.apart else baseline
     return [
         marker(row.style, 8, baseline - 4.5, 5, hollow=row.hollow),
@@ -158,12 +170,19 @@ def _marks(row: DotRow, scale: Scale, y: float) -> Markup:
         for end in (row.thin.low, row.thin.high):
             parts.append(line(scale(end), y - 5, scale(end), y + 5, f"thin {row.style.css}"))
     if row.thick:
-        parts.append(line(scale(row.thick.low), y, scale(row.thick.high), y, f"thick {row.style.css}"))
+        parts.append(
+            line(scale(row.thick.low), y, scale(row.thick.high), y, f"thick {row.style.css}")
+        )
     if row.tick is not None:
         parts.append(line(scale(row.tick), y - 12, scale(row.tick), y + 12, "uniform"))
-    parts += [element("circle", cx=scale(d), cy=y + 11, r=2.6, css=f"dot {row.style.css}") for d in row.dots]
+    parts += [
+        element("circle", cx=scale(d), cy=y + 11, r=2.6, css=f"dot {row.style.css}")
+        for d in row.dots
+    ]
     if row.diamond is not None:
-        parts.append(marker(Style(row.style.css, "diamond"), scale(row.diamond), y, 5.5, hollow=True))
+        parts.append(
+            marker(Style(row.style.css, "diamond"), scale(row.diamond), y, 5.5, hollow=True)
+        )
     if row.value is not None:
         parts.append(marker(row.style, scale(row.value), y, 6, hollow=row.hollow))
     return join(parts)

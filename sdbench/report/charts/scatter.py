@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sdbench.report.charts.svg import (
+    CHARACTER_WIDTH,
     NARROW,
     Axis,
     Drawing,
@@ -20,7 +21,7 @@ from sdbench.report.charts.svg import (
     text,
 )
 
-LEFT, TOP, BOTTOM = 44.0, 16.0, 46.0
+LEFT, TOP, BOTTOM, APART = 48.0, 26.0, 46.0, 9.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,35 @@ def scatter(
     parts = [_grid(x, y, values, label)]
     if start is not None:
         parts.append(line(LEFT, y(start), right, y(start), "uniform"))
-        parts.append(text(LEFT + 6, y(start) - 6, "untrained", "tick"))
-    parts += [_point(one, x, y, (LEFT + right) / 2) for one in reached]
+        parts.append(text(LEFT + 6, y(start) - 6, "untrained", "tick halo"))
+    places = [
+        _place(one, x, y, APART * (i - (len(reached) - 1) / 2)) for i, one in enumerate(reached)
+    ]
+    parts += [part for place in places for part in _point(place)]
+    parts += _labels(places, width)
     return Drawing(join(parts), width, TOP + plot + BOTTOM)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a condition's marks lie; those at equal cost are set apart by a few pixels."""
+
+    one: Reached
+    selected: tuple[float, float]
+    last: tuple[float, float]
+    low: float
+    high: float
+
+
+def _place(one: Reached, x: Scale, y: Scale, shift: float) -> _Place:
+    (selected, last), (above, below) = one.cost, one.score
+    return _Place(
+        one,
+        (x(math.log10(selected)) + shift, y(above)),
+        (x(math.log10(last)) + shift, y(below)),
+        y(one.low),
+        y(one.high),
+    )
 
 
 def _grid(x: Scale, y: Scale, values: Axis, label: str) -> Markup:
@@ -88,16 +115,25 @@ def _round_costs(x: Scale) -> list[int]:
     return [cost for cost in every if cost > 0 and x.low <= math.log10(cost) <= x.high]
 
 
-def _point(one: Reached, x: Scale, y: Scale, middle: float) -> Markup:
-    selected, last = (x(math.log10(cost)) for cost in one.cost)
-    above, below = y(one.score[0]), y(one.score[1])
-    late = selected > middle
-    return join(
-        [
-            line(selected, y(one.low), selected, y(one.high), f"thick {one.style.css}"),
-            line(selected, above, last, below, f"thin {one.style.css}"),
-            marker(one.style, last, below, 5.5, hollow=True),
-            marker(one.style, selected, above, 6.5),
-            text(selected + (-12 if late else 12), above - 9, one.label, "name halo", "end" if late else "start"),
-        ]
-    )
+def _point(place: _Place) -> list[Markup]:
+    style, (x, y) = place.one.style, place.selected
+    return [
+        line(x, place.low, x, place.high, f"thick {style.css}"),
+        line(x, y, *place.last, f"thin {style.css}"),
+        marker(style, *place.last, 5.5, hollow=True),
+        marker(style, x, y, 6.5),
+    ]
+
+
+def _labels(places: Sequence[_Place], width: float) -> list[Markup]:
+    """Names above the intervals, moved up until none covers another."""
+    parts, taken = [], list[tuple[float, float, float]]()
+    for place in sorted(places, key=lambda one: one.high, reverse=True):
+        half = CHARACTER_WIDTH * len(place.one.label) / 2
+        x = min(max(place.selected[0], LEFT + half), width - half)
+        y = place.high - 7
+        while any(abs(x - other) < half + reach and abs(y - at) < 15 for other, at, reach in taken):
+            y -= 15
+        taken.append((x, y, half))
+        parts.append(text(x, y, place.one.label, "name halo", "middle"))
+    return parts

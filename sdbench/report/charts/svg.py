@@ -80,9 +80,7 @@ class Axis:
         return self.ticks[-1]
 
 
-def axis(
-    values: Iterable[float], text: Callable[[float], str], label: str, count: int = 6
-) -> Axis:
+def axis(values: Iterable[float], text: Callable[[float], str], label: str, count: int = 6) -> Axis:
     """An axis over these values with about so many ticks at 1, 2, 2.5 or 5 times a power of ten."""
     found = list(values)
     low, high = min(found), max(found)
@@ -113,7 +111,7 @@ def element(name: str, content: Markup | str = "", **attributes: object) -> Mark
         if value is not None
     )
     body = escape(content)
-    return Markup(f"<{name}{written}>{body}</{name}>" if body else f"<{name}{written}/>")  # noqa: S704
+    return Markup(f"<{name}{written}>{body}</{name}>" if body else f"<{name}{written}/>")
 
 
 def join(parts: Iterable[Markup | str]) -> Markup:
@@ -145,7 +143,9 @@ def marker(
     inner = element("title", tip) if tip else Markup("")
     if style.shape in ("circle", "ring"):
         return element("circle", inner, cx=x, cy=y, r=radius, css=css)
-    outline = " ".join(f"{_plain(x + radius * a)},{_plain(y + radius * b)}" for a, b in _corners(style))
+    outline = " ".join(
+        f"{_plain(x + radius * a)},{_plain(y + radius * b)}" for a, b in _corners(style)
+    )
     return element("polygon", inner, points=outline, css=css)
 
 
@@ -157,7 +157,14 @@ def _corners(style: Style) -> list[tuple[float, float]]:
         "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
         "wedge": [(0, 1.15), (1.1, -0.85), (-1.1, -0.85)],
         "plus": [*plus, *((-a, -b) for a, b in plus)],
-        "hexagon": [(1.1, 0), (0.55, 0.95), (-0.55, 0.95), (-1.1, 0), (-0.55, -0.95), (0.55, -0.95)],
+        "hexagon": [
+            (1.1, 0),
+            (0.55, 0.95),
+            (-0.55, 0.95),
+            (-1.1, 0),
+            (-0.55, -0.95),
+            (0.55, -0.95),
+        ],
         "bar": [(-0.55, -1.2), (0.55, -1.2), (0.55, 1.2), (-0.55, 1.2)],
     }[style.shape]
 
@@ -165,7 +172,9 @@ def _corners(style: Style) -> list[tuple[float, float]]:
 def key(comparison: Comparison, condition: str) -> Markup:
     """A condition's marker to stand in running text or in a table."""
     drawn = marker(style_of(comparison, condition), 8, 8, 5)
-    return element("svg", drawn, css="key", viewBox="0 0 16 16", width=16, height=16, aria_hidden="true")
+    return element(
+        "svg", drawn, css="key", viewBox="0 0 16 16", width=16, height=16, aria_hidden="true"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,11 @@ class Drawing:
 
 
 def figure(
-    name: str, title: str, description: str, draw: Callable[[float], Drawing], legend: Markup | str = ""
+    name: str,
+    title: str,
+    description: str,
+    draw: Callable[[float], Drawing],
+    legend: Markup | str = "",
 ) -> Markup:
     """A figure in both widths, with what a screen reader says in place of it.
 

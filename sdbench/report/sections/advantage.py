@@ -7,7 +7,7 @@ from sdbench.report.charts.dots import DotRow, Range, dot_plot
 from sdbench.report.charts.svg import axis, figure, key, style_of
 from sdbench.report.pages import fill
 from sdbench.report.schema import Advantage, Comparison, Estimate
-from sdbench.report.tables import Cell, Column, Table
+from sdbench.report.tables import Cell, Column, Table, how_to_read
 
 ORDER = 4
 TITLE = "Per-token advantage"
@@ -45,7 +45,7 @@ def markdown(comparison: Comparison) -> str:
     """As Markdown."""
     if not comparison["advantages"]:
         return ""
-    return f"**How to read this.** {READ}\n\n{_table(comparison).markdown()}\n{_count(comparison)}"
+    return f"{how_to_read(READ)}\n\n{_table(comparison).markdown()}\n{_count(comparison)}"
 
 
 def _count(comparison: Comparison) -> str:
@@ -125,7 +125,12 @@ def _localisation(comparison: Comparison) -> list[str]:
     ]
     if not rows:
         return []
-    values = axis([0.0, 1.0], lambda v: f"{100 * v:.0f} %", "Share of negative advantage on the first wrong step", 5)
+    values = axis(
+        [0.0, 1.0],
+        wording.percent_tick,
+        "Share of negative advantage on the first wrong step",
+        5,
+    )
     return [
         figure(
             "localisation",
@@ -159,4 +164,4 @@ def _range(found: Estimate | None) -> Range | None:
 
 
 def _tick(value: float) -> str:
-    return wording.signed(value, 1)
+    return wording.tick(value, plus=True)

@@ -6,7 +6,7 @@ from sdbench.report import wording
 from sdbench.report.charts.svg import key
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison, Estimate, RunEntry, Score
-from sdbench.report.tables import Cell, Column, Table
+from sdbench.report.tables import Cell, Column, Table, how_to_read
 
 ORDER = 6
 TITLE = "Selected and last checkpoint"
@@ -29,7 +29,9 @@ def markdown(comparison: Comparison) -> str:
     """As Markdown."""
     if not _trained(comparison):
         return ""
-    return f"**How to read this.** {READ}\n\n{_means(comparison).markdown()}\n{_table(comparison).markdown()}"
+    return (
+        f"{how_to_read(READ)}\n\n{_means(comparison).markdown()}\n{_table(comparison).markdown()}"
+    )
 
 
 def _trained(comparison: Comparison) -> list[RunEntry]:
@@ -94,5 +96,7 @@ def _row(comparison: Comparison, run: RunEntry) -> tuple[Cell, ...]:
 
 def _percent(found: Estimate | Score) -> Cell:
     return Cell(
-        wording.percent(found["value"]), wording.percent_interval(found), sort=round(found["value"], 6)
+        wording.percent(found["value"]),
+        wording.percent_interval(found),
+        sort=round(found["value"], 6),
     )

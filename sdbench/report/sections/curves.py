@@ -7,7 +7,7 @@ from sdbench.report.charts.curves import Panel, panels
 from sdbench.report.charts.svg import axis, figure, key, style_of
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison, Curve, Point
-from sdbench.report.tables import Cell, Column, Table
+from sdbench.report.tables import Cell, Column, Table, how_to_read
 
 ORDER = 3
 TITLE = "Curves over updates"
@@ -33,7 +33,7 @@ def render(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """As Markdown."""
-    return f"**How to read this.** {READ}\n\n{_table(comparison).markdown()}" if comparison["curves"] else ""
+    return f"{how_to_read(READ)}\n\n{_table(comparison).markdown()}" if comparison["curves"] else ""
 
 
 def _table(comparison: Comparison) -> Table:
@@ -64,12 +64,16 @@ def _figure(comparison: Comparison) -> str:
         Panel(wording.condition_name(c["condition"]), style_of(comparison, c["condition"]), c)
         for c in curves
     ]
-    points = [p for c in curves for p in [*c["mean"], *(q for s in c["seeds"] for q in s["points"])]]
+    points = [
+        p for c in curves for p in [*c["mean"], *(q for s in c["seeds"] for q in s["points"])]
+    ]
     levels = [p["value"] for p in points]
-    levels += [end for c in curves for p in c["mean"] for end in (p["low"], p["high"]) if end is not None]
+    levels += [
+        end for c in curves for p in c["mean"] for end in (p["low"], p["high"]) if end is not None
+    ]
     metric = wording.metric_name(curves[0]["metric"])
-    values = axis(levels, lambda v: f"{round(100 * v):d} %", metric, 5)
-    updates = axis([p["update"] for p in points], lambda v: f"{v:g}", "Updates", 6)
+    values = axis(levels, wording.percent_tick, metric, 5)
+    updates = axis([p["update"] for p in points], wording.tick, "Updates", 6)
     untrained = next((p["value"] for p in curves[0]["mean"] if p["update"] == 0), None)
     return figure(
         "curves",

@@ -7,7 +7,7 @@ from sdbench.report.charts.dots import DotRow, Range, dot_plot
 from sdbench.report.charts.svg import NEUTRAL, axis, figure
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison, Pair
-from sdbench.report.tables import Cell, Column, Table
+from sdbench.report.tables import Cell, Column, Table, how_to_read
 
 ORDER = 2
 TITLE = "Paired differences"
@@ -36,11 +36,12 @@ def render(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """As Markdown."""
-    return f"**How to read this.** {READ}\n\n{_table(comparison).markdown()}" if comparison["pairs"] else ""
+    return f"{how_to_read(READ)}\n\n{_table(comparison).markdown()}" if comparison["pairs"] else ""
 
 
 def _name(pair: Pair) -> str:
-    return f"{wording.condition_name(pair['first'])} {wording.MINUS} {wording.condition_name(pair['second'])}"
+    first, second = wording.condition_name(pair["first"]), wording.condition_name(pair["second"])
+    return f"{first} {wording.MINUS} {second}"
 
 
 def _table(comparison: Comparison) -> Table:
@@ -49,7 +50,7 @@ def _table(comparison: Comparison) -> Table:
         Column("Points", "Percentage points of Avg, 95 % t interval over problems"),
         Column("with seeds", "Interval over problems and training seeds"),
         Column("p", "Two-sided, by flipping signs"),
-        Column("p, Holm", "Corrected for all pairs"),
+        Column("Holm p", "Corrected for all pairs"),
         Column("Detectable", "Smallest true difference shown with 80 % power, points"),
         Column("Finding", numeric=False),
     )
@@ -81,7 +82,11 @@ def _row(pair: Pair) -> tuple[Cell, ...]:
 def _figure(comparison: Comparison) -> str:
     rows = [_dot_row(pair) for pair in comparison["pairs"]]
     ranges = [r for row in rows for r in (row.thick, row.thin, row.band) if r]
-    ends = [0.0, *(end for r in ranges for end in (r.low, r.high)), *(row.value or 0.0 for row in rows)]
+    ends = [
+        0.0,
+        *(end for r in ranges for end in (r.low, r.high)),
+        *(row.value or 0.0 for row in rows),
+    ]
     values = axis(ends, _tick, f"Difference in Avg@{comparison['k']}, points")
     return figure(
         "differences",
@@ -113,4 +118,4 @@ def _range(low: float | None, high: float | None) -> Range | None:
 
 
 def _tick(value: float) -> str:
-    return wording.signed(100 * value, 0)
+    return wording.tick(100 * value, plus=True)

@@ -10,7 +10,7 @@ from sdbench.report import wording
 from sdbench.report.charts.svg import key
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison, Example, Token, View
-from sdbench.report.tables import Cell, Column, Table, escape
+from sdbench.report.tables import Cell, Column, Table, escape, how_to_read
 
 ORDER = 5
 TITLE = "Example traces"
@@ -19,6 +19,10 @@ READ = (
     "teacher objects to the token; blue with a bar above: it would have written it more gladly. The "
     "thicker the bar, the larger A_t. The framed step is the first wrong one; a good critic makes "
     "it stand out and leaves what comes before it plain. Point at a token for its value."
+)
+PLAIN = (
+    "One trace of the untrained model under each condition's teacher, the tokens it objects to most "
+    "with their A_t in nats, and the share of all its objection that falls on the first wrong step."
 )
 BOUNDS = (0.1, 0.5, 1.5, 4.0)
 ROLES = {"correct": "", "first_wrong": "first wrong step", "later": "later"}
@@ -66,8 +70,10 @@ def render(comparison: Comparison) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """As Markdown."""
-    return "\n".join(map(_example_markdown, comparison["examples"]))
+    """As Markdown, which has no colours: the strongest objections instead."""
+    if not comparison["examples"]:
+        return ""
+    return "\n".join([how_to_read(PLAIN), "", *map(_example_markdown, comparison["examples"])])
 
 
 def level(advantage: float) -> str:
@@ -96,7 +102,9 @@ def _stretches(tokens: Iterable[Token]) -> list[Stretch]:
 def _piece(token: Token) -> Piece:
     text = token["text"].replace("\n", "\u21b5").replace(" ", "\N{NO-BREAK SPACE}") or "\u2205"
     opens = token["text"].startswith(("<step_", "<answer"))
-    return Piece(text, level(token["advantage"]), f"{wording.signed(token['advantage'])} nats", opens)
+    return Piece(
+        text, level(token["advantage"]), f"{wording.signed(token['advantage'])} nats", opens
+    )
 
 
 def _share(tokens: Iterable[Token]) -> str:
@@ -108,6 +116,15 @@ def _share(tokens: Iterable[Token]) -> str:
     return wording.percent(sum(v for role, v in negative if role == "first_wrong") / total)
 
 
+def _strongest(tokens: Iterable[Token], count: int = 3) -> str:
+    """The tokens with the lowest A_t, as far as it is negative."""
+    lowest = sorted(tokens, key=lambda token: token["advantage"])[:count]
+    found = [
+        f"{t['text']} ({wording.signed(t['advantage'])})" for t in lowest if t["advantage"] < 0
+    ]
+    return ", ".join(found) or wording.NONE
+
+
 def _legend() -> list[dict[str, str]]:
     """From the strongest objection to the strongest approval."""
     edges = list(zip(BOUNDS, [*BOUNDS[1:], None], strict=True))
@@ -115,7 +132,9 @@ def _legend() -> list[dict[str, str]]:
         {"level": f"n{n}", "text": _between(None if high is None else -high, -low)}
         for n, (low, high) in enumerate(edges, 1)
     ]
-    above = [{"level": f"p{n}", "text": _between(low, high)} for n, (low, high) in enumerate(edges, 1)]
+    above = [
+        {"level": f"p{n}", "text": _between(low, high)} for n, (low, high) in enumerate(edges, 1)
+    ]
     return [*reversed(below), {"level": "", "text": "near zero"}, *above]
 
 
@@ -129,17 +148,20 @@ def _between(low: float | None, high: float | None) -> str:
 
 def _example_markdown(example: Example) -> str:
     verdict = "right" if example["correct"] else "wrong"
-    head = f"**{escape(example['prompt'])}** (answer {escape(example['answer'])}; this trace is {verdict})\n"
+    answer = f"answer {escape(example['answer'])}; this trace is {verdict}"
+    head = f"**{escape(example['prompt'])}** ({answer})\n"
     trace = "".join(token["text"] for token in example["views"][0]["tokens"])
     columns = (
         Column("Condition", numeric=False),
         Column("The teacher also reads", numeric=False),
+        Column("Strongest objections", numeric=False),
         Column("On the first wrong step"),
     )
     rows = tuple(
         (
             Cell(wording.condition_name(view["condition"])),
             Cell(view["context"]),
+            Cell(_strongest(view["tokens"])),
             Cell(_share(view["tokens"]) or wording.NONE),
         )
         for view in example["views"]

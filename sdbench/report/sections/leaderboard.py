@@ -7,16 +7,16 @@ from sdbench.report.charts.dots import DotRow, Range, dot_plot
 from sdbench.report.charts.svg import axis, figure, key, style_of
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison, LeaderboardRow, Score, Span
-from sdbench.report.tables import Cell, Column, Table
+from sdbench.report.tables import Cell, Column, Table, how_to_read
 
 ORDER = 1
 TITLE = "Leaderboard"
 READ = (
     "Checkpoints were selected on validation and are scored on test; each figure is a mean over "
     "training seeds. The first interval (thick) says how far it would move with other problems of "
-    "this kind (95 %, clustered by problem); the second (thin) draws training seeds as well, and with "
-    "few seeds it is still too narrow. Overlapping intervals do not mean that conditions are equal: the paired "
-    "differences below decide that. Intervals of shares are cut at 0 and 100 %."
+    "this kind (95 %, clustered by problem); the second (thin) draws training seeds as well, and "
+    "with few seeds it is still too narrow. Overlapping intervals do not mean that conditions are "
+    "equal: the paired differences below decide that. Intervals of shares are cut at 0 and 100 %."
 )
 ABOUT = {
     "avg": "Share of all samples that are right",
@@ -42,7 +42,7 @@ def render(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """As Markdown."""
-    return f"**How to read this.** {READ}\n\n{table(comparison).markdown()}\n{_within(comparison)}"
+    return f"{how_to_read(READ)}\n\n{table(comparison).markdown()}\n{_within(comparison)}"
 
 
 def table(comparison: Comparison) -> Table:
@@ -57,7 +57,10 @@ def table(comparison: Comparison) -> Table:
         Column("Condition", numeric=False),
         Column(wording.metric_name(avg), f"{ABOUT['avg']}; interval over problems"),
         Column("with seeds", "Interval over problems and training seeds"),
-        *(Column(wording.metric_name(name), ABOUT.get(name.partition("@")[0], "")) for name in names),
+        *(
+            Column(wording.metric_name(name), ABOUT.get(name.partition("@")[0], ""))
+            for name in names
+        ),
     )
     rows = tuple(_row(comparison, row, avg, names) for row in comparison["leaderboard"])
     return Table(
@@ -120,7 +123,8 @@ def _figure(comparison: Comparison) -> str:
     avg = f"avg@{comparison['k']}"
     rows = [_dot_row(comparison, row, row["selected"][avg]) for row in comparison["leaderboard"]]
     ends = [e for row in rows for r in (row.thick, row.thin) if r for e in (r.low, r.high)]
-    values = axis([*ends, *(d for row in rows for d in row.dots)], _tick, f"{wording.metric_name(avg)} on test")
+    marks = [mark for row in rows for mark in (row.value, *row.dots) if mark is not None]
+    values = axis([*ends, *marks], wording.percent_tick, f"{wording.metric_name(avg)} on test")
     return figure(
         "leaderboard",
         f"{wording.metric_name(avg)} on test",
@@ -147,7 +151,3 @@ def _range(span: Span | Score | None) -> Range | None:
     if span is None or span["low"] is None or span["high"] is None:
         return None
     return Range(max(0.0, span["low"]), min(1.0, span["high"]))
-
-
-def _tick(value: float) -> str:
-    return f"{round(100 * value, 1):g} %"

@@ -7,7 +7,7 @@ from sdbench.report.charts.scatter import Reached, scatter
 from sdbench.report.charts.svg import axis, figure, key, style_of
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison, LedgerRow, RunEntry
-from sdbench.report.tables import Cell, Column, Table
+from sdbench.report.tables import Cell, Column, Table, how_to_read
 
 ORDER = 7
 TITLE = "Compute"
@@ -55,7 +55,7 @@ def markdown(comparison: Comparison) -> str:
     if not _trained(comparison):
         return ""
     tables = (_table(comparison), _times(comparison), _runs(comparison))
-    return "\n".join([f"**How to read this.** {READ}", "", *(table.markdown() for table in tables)])
+    return "\n".join([how_to_read(READ), "", *(table.markdown() for table in tables)])
 
 
 def _trained(comparison: Comparison) -> list[LedgerRow]:
@@ -78,7 +78,10 @@ def _table(comparison: Comparison) -> Table:
 
 def _runs(comparison: Comparison) -> Table:
     rows = tuple(
-        (_run_head(comparison, run), *_counts(run["ledger"], run["ledger"]["seconds"].get("total", 0.0)))
+        (
+            _run_head(comparison, run),
+            *_counts(run["ledger"], run["ledger"]["seconds"].get("total", 0.0)),
+        )
         for run in comparison["runs"]
         if run["ledger"]["completions"] > 0
     )
@@ -95,14 +98,19 @@ def _times(comparison: Comparison) -> Table:
         )
         for row in trained
     )
-    columns = (Column("Condition", numeric=False), *(Column(stage.capitalize()) for stage in stages))
+    columns = (
+        Column("Condition", numeric=False),
+        *(Column(stage.capitalize()) for stage in stages),
+    )
     return Table("Where the wall time went, seconds, mean over seeds", columns, rows)
 
 
 def _head(comparison: Comparison, row: LedgerRow) -> Cell:
     condition = row["condition"]
     return Cell(
-        wording.condition_name(condition), wording.seeds(row["seeds"]), key=key(comparison, condition)
+        wording.condition_name(condition),
+        wording.seeds(row["seeds"]),
+        key=key(comparison, condition),
     )
 
 
@@ -138,13 +146,17 @@ def _figure(comparison: Comparison) -> str:
     untrained = scores["base"]["selected"][avg]["value"] if "base" in scores else None
     levels = [v for one in reached for v in (one.low, one.high, *one.score)]
     levels += [] if untrained is None else [untrained]
-    values = axis(levels, lambda v: f"{round(100 * v):d} %", wording.metric_name(avg), 5)
+    values = axis(levels, wording.percent_tick, wording.metric_name(avg), 5)
     return figure(
         "compute",
         f"{wording.metric_name(avg)} on test against completions drawn",
         " ".join(
-            f"{one.label}: {wording.percent(one.score[0])} after {one.cost[0]:,.0f} completions." for one in reached
+            f"{one.label}: {wording.percent(one.score[0])} after {one.cost[0]:,.0f} completions."
+            for one in reached
         ),
-        lambda width: scatter(reached, values, "Completions drawn in training (logarithmic)", untrained, width),
-        "Solid: selected checkpoint, with its interval over problems. Hollow: last checkpoint.",
+        lambda width: scatter(
+            reached, values, "Completions drawn in training (logarithmic)", untrained, width
+        ),
+        "Solid: selected checkpoint, with its interval over problems. Hollow: last checkpoint. "
+        "Conditions are set apart a little where they cost the same.",
     )

@@ -6,7 +6,7 @@ import json
 
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison
-from sdbench.report.tables import escape
+from sdbench.report.tables import escape, how_to_read
 
 ORDER = 8
 TITLE = "Disclosure and provenance"
@@ -17,6 +17,7 @@ GENERAL = (
     "its table of the suite.",
     "All pairs of conditions are compared and corrected for, not a chosen few.",
 )
+HEADING = "The model organism, and choices made after earlier results had been seen"
 ORGANISM = (
     "The solver is a model organism of half a million parameters, built to show the mechanism on a "
     "laptop; its figures are no evidence about language models.",
@@ -35,6 +36,7 @@ def render(comparison: Comparison) -> str:
     return fill(
         "provenance.html",
         read=READ,
+        heading=HEADING,
         organism=ORGANISM if comparison["organism"] else (),
         general=_general(comparison),
         facts=_facts(comparison),
@@ -46,14 +48,19 @@ def render(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """As Markdown."""
-    lines = [f"**How to read this.** {READ}", ""]
+    lines = [how_to_read(READ), ""]
     if comparison["organism"]:
-        lines += ["**Choices made after earlier results had been seen**", ""]
+        lines += [f"**{HEADING}**", ""]
         lines += [*(f"- {escape(one)}" for one in ORGANISM), ""]
     lines += [*(f"- {escape(one)}" for one in _general(comparison)), ""]
     lines += [f"- {name}: {escape(value)}" for name, value in _facts(comparison).items()]
     commands = [comparison["command"], *comparison["provenance"]["commands"]]
-    lines += ["", "To repeat it:", "", *(f"    {' '.join(command.split())}" for command in commands)]
+    lines += [
+        "",
+        "To repeat it:",
+        "",
+        *(f"    {' '.join(command.split())}" for command in commands),
+    ]
     return "\n".join(lines)
 
 
@@ -93,5 +100,3 @@ def _period(started: list[str]) -> str:
 
 def _suite(comparison: Comparison) -> str:
     return json.dumps(comparison["provenance"]["suite"], indent=2, ensure_ascii=False)
-
-
