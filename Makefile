@@ -1,5 +1,7 @@
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(or $(shell for name in python3.11 python3; do \
+	$$name $(IS_NEW_ENOUGH) 2>/dev/null && echo $$name && break; done),python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -12,8 +14,8 @@ help:  ## Lists the targets
 setup: $(STAMP)  ## Makes .venv with everything for CPU
 
 $(STAMP): pyproject.toml constraints-cpu.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "sdbench needs Python 3.11 or newer; found $$($(PYTHON) --version). Set PYTHON=..."; exit 1; }
+	@$(PYTHON) $(IS_NEW_ENOUGH) 2>/dev/null || { echo "sdbench needs Python 3.11 or newer;" \
+		"found: $$($(PYTHON) --version 2>&1 | tail -1). Name one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints-cpu.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints-cpu.txt -e '.[dev]'
@@ -30,8 +32,9 @@ check: setup  ## Lints, checks the format and the types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-golden:  ## Writes golden files anew; say why in the commit
-	SDBENCH_GOLDEN=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests
+golden: setup  ## Writes golden files anew; say why in the commit
+	SDBENCH_GOLDEN=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
+		$$(grep -rl --include='*.py' SDBENCH_GOLDEN tests)
 
 clean:  ## Removes the environment and caches, but no runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

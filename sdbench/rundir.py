@@ -146,12 +146,12 @@ def read_rows(path: Path) -> Iterator[Row]:
     """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                if not line.endswith("\n"):
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                if not line.endswith(b"\n"):
                     return
                 raise DataError(f"{path}, line {number}: not valid JSON: {error}") from error
             if not isinstance(row, dict):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _STEP_OPEN = re.compile(r"\s*<step_(\d+)>")
+_TAG = re.compile(r"</?(?:step_\d+|answer)>")
 _ANSWER = re.compile(r"\s*<answer>(.*?)</answer>", re.DOTALL)
 
 
@@ -61,14 +62,14 @@ def parse(text: str) -> Trace:
     """Reads the tagged steps from the start of a completion; total: any text gives a trace."""
     steps: list[Step] = []
     position = 0
-    while (opening := _STEP_OPEN.match(text, position)) and int(opening[1]) == len(steps) + 1:
+    while (opening := _STEP_OPEN.match(text, position)) and opening[1] == str(len(steps) + 1):
         number = len(steps) + 1
         start = opening.end() - len(f"<step_{opening[1]}>")
         closing = f"</step_{opening[1]}>"
-        close = text.find(closing, opening.end())
-        following = text.find("<", opening.end())
-        if close == -1 or following != close:
-            end = len(text) if following == -1 else following
+        following = _TAG.search(text, opening.end())
+        close = -1 if following is None else following.start()
+        if following is None or following[0] != closing:
+            end = len(text) if following is None else close
             steps.append(Step(number, text[opening.end() : end], start, end, closed=False))
             return Trace(text, tuple(steps), None, end)
         position = close + len(closing)
@@ -104,7 +105,7 @@ def token_ends(token_ids: Sequence[int], decode: Callable[[Sequence[int]], str])
 
 def token_span(ends: Sequence[int], start: int, end: int) -> range:
     """The tokens that write characters `start` to `end` (exclusive), given `token_ends`."""
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][: len(ends)]
     touched = [
         index
         for index, (first, last) in enumerate(zip(starts, ends, strict=True))

@@ -109,7 +109,9 @@ def _manifest(condition: str, seed: int, shape: Shape) -> Row:
         "seed": seed,
         "model": {"source": shape.model, "sha256": "a6f0c2d9e41b"},
         "data": {"task": shape.task, "train_problems": 4096, "sha256": "5be1170d9f02"},
-        "command": f"sdbench train --suite tiny --condition {condition} --seed {seed}",
+        "command": f"sdbench train --suite tiny --condition {condition} --seed {seed}"
+        if problems
+        else f"sdbench bench tiny --seeds {shape.seeds}",
         "started": f"2026-01-0{1 + seed}T08:00:00+00:00",
         "git": "0123456789ab",
         "versions": {"sdbench": "0.1.0", "python": "3.12.4", "torch": "2.9.0"},
@@ -135,7 +137,8 @@ def _evaluate(run: RunDir, label: str, split: str, skill: float, shape: Shape) -
         if split == "test"
         else (shape.validation_problems, shape.validation_k)
     )
-    draws = random.Random(f"{run.root.parent.name} {run.root.name} {label} {split}")
+    untrained = "base seed0" if label == "000000" else f"{run.root.parent.name} {run.root.name}"
+    draws = random.Random(f"{untrained} {label} {split}")
     hard = random.Random(f"difficulty {split}")
     samples: list[Row] = []
     verdicts: list[Row] = []
@@ -274,12 +277,11 @@ def _advantage(condition: str, shape: Shape) -> Row:
     draws = random.Random(condition)
     strength = STRENGTH[condition]
     spread = {role: 0.06 + 0.05 * abs(value) for role, value in strength.items()}
-    per_trace = {
-        str(index): draws.betavariate(*_shares(condition)) for index in range(shape.problems)
-    }
+    scored = max(1, shape.problems // 2)
+    per_trace = {str(index): draws.betavariate(*_shares(condition)) for index in range(scored)}
     return {
         "traces": shape.problems,
-        "traces_with_wrong_step": shape.problems // 2,
+        "traces_with_wrong_step": scored,
         "policy": "untrained",
         "localisation": {
             "pooled": 0.68 if condition == "critique" else 0.31,

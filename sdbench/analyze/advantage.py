@@ -125,14 +125,20 @@ def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attemp
 def roles_of(problem: Problem, text: str, ends: Sequence[int]) -> tuple[Role, ...]:
     """The role of each token of a trace.
 
+    In a trace without a wrong step that is not right either, because a step is missing or the
+    answer is wrong, what follows the written steps counts as later.
+
     Args:
         problem: The problem, of a task whose steps can be checked.
         text: The completion.
         ends: Where each token ends in it, from `traces.token_ends`.
     """
     found = oracle.examine(problem, text)
-    if found.first_wrong is None:
+    if found.complete and found.answer_right:
         return (CORRECT,) * len(ends)
+    if found.first_wrong is None:
+        right = found.trace.steps[-1].end if found.trace.steps else 0
+        return tuple(CORRECT if end <= right else LATER for end in ends)
     wrong = found.trace.steps[found.first_wrong]
     span = traces.token_span(ends, wrong.start, wrong.end)
     return tuple(

@@ -14,7 +14,7 @@ from sdbench import traces
 from sdbench.arithmetic.expression import Expression, Operator, apply
 from sdbench.arithmetic.worked import Equation, Order, carry_out, plan
 
-_EQUATION = re.compile(r"(\d)([+*-])(\d)=(\d)")
+_EQUATION = re.compile(r"([0-9])([+*-])([0-9])=([0-9])")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ Split = Literal["pretrain", "train", "validation", "test"]
 
 _PRETRAIN: tuple[Split, ...] = ("pretrain",) * 12
 _SPLIT_BY_RESIDUE: tuple[Split, ...] = ("test", "validation", "train", "train", *_PRETRAIN)
-_TERM = re.compile(r"([+-]?)(\d)(?:\*(\d))?")
+_TERM = re.compile(r"([+-]?)([0-9])(?:\*([0-9]))?")
 
 
 @dataclass(frozen=True, slots=True)

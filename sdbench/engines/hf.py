@@ -69,7 +69,7 @@ class HFEngine:
         return [drawn[request.id, index] for request in requests for index in request.indices]
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[_Row]]:
-        """Rows in order of prompt length, so that padding is rare, in batches of whole prompts."""
+        """Rows in order of prompt length, so that padding is rare."""
         rows: list[_Row] = []
         ordered = sorted(requests, key=lambda request: len(request.prompt_ids))
         for request in ordered:

@@ -1,35 +1,56 @@
-"""Finding the answer in a response.
+r"""Finding the answer in a response.
 
-In goes the text of a completion, out comes the text of its answer or None. Four places are looked
-at, in this order: the last `<answer>...</answer>`, the last `\\boxed{}` or `\\fbox{}`, a line
-`#### 12`, and a phrase such as "The answer is 3." or "**Answer: 12**". What was written inside a
-reasoning block does not count. Every step takes time linear in the length of the text, whatever the
+In goes the text of a completion, out comes the text of its answer or None. After the reasoning
+block these places are looked at, and the first kind that is there decides: the last
+`<answer>...</answer>`, the last `\boxed{}` or `\fbox{}`, the last phrase such as "The answer is
+3.", "**Answer: 12**", a heading "Final Answer" or a line `#### 12`. A number that merely stands in
+the last sentence is no answer. Every step takes time linear in the length of the text, whatever the
 text is.
+
+Departures from math-verify, which searches with regular expressions: braces are matched, what
+stands in a reasoning block does not count, and a box that is empty is no answer rather than a
+reason to look on.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
+from dataclasses import dataclass
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?=[\s{\d])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\d[\d.,]*")
-_JOIN = re.compile(r"[\s$,;&*]*(?:and|or|\\text\{\s*(?:and|or)\s*\}|\\(?:quad|,|;|\)|\())?[\s$,;&*]*")
+_JOIN = re.compile(
+    r"[\s$,;&*]*(?:(?:and|or|\\text\{\s*(?:and|or)\s*\}|\\[()]|\\q?quad)[\s$,;&*]*)*"
+)
+_JOINING = re.compile(r"and|or|[,;&]")
 _LONGEST_JOIN = 40
+# Every repeat is bounded, so that a match costs no more than its bounds at any position.
 _PHRASE = re.compile(
-    r"(?:\banswer(?:\s+to\s+[^.:\n]{1,80}?)?(?:\*\*)?(?:\s+is\b(?:\s*:)?|\s*[:=])|答案(?:是|为|：|:))"
-    r"(?:\*\*)?",
-    re.IGNORECASE,
+    r"\b(?:answers?|ans)\b(?:\s{1,3}(?:to|for|of)\s[^.:\n]{1,80}?)?\*{0,2}"
+    r"(?:\s{1,3}(?:is|are|was|equals|(?:must|should|will|would)\sbe)\b(?:\s?:)?|\s{0,2}[:=])\*{0,2}"
+    r"|答案(?:是|为)?[:\uff1a]?"
+    r"|^[ \t]{0,3}[#*]{0,6}[ \t]?(?:the[ ])?(?:final[ ])?answer[ \t]?\*{0,2}[ \t]?$"
+    r"|^####(?=[ \t])",
+    re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|\*|$)|[。\n]")
-_MARKDOWN = " \t\r*_`"
+_FILLER = re.compile(
+    r"(?:therefore|thus|then|simply|just|indeed|equal to)\b[,\s]{0,3}", re.IGNORECASE
+)
+_REASON = re.compile(r",?\s(?:because|since|which|as (?:desired|required))\b", re.IGNORECASE)
+_DISPLAY = {"$$": "$$", "\\[": "\\]"}
+_MARKDOWN = " \t\r\n*_`"
 
 
-def extract_answer(response: str) -> str | None:
+def extract_answer(response: str, *, finished: bool = True) -> str | None:
     """The text of the answer that a response gives.
 
     Args:
         response: The whole completion, reasoning included.
+        finished: Whether the response ended by itself. If so, a last box that is never closed is
+            taken to end with its line; else it was cut and is no answer.
 
     Returns:
         The answer without surrounding blanks, None where there is none or it is empty. Boxes joined
@@ -38,12 +59,12 @@ def extract_answer(response: str) -> str | None:
     text = _after_reasoning(response)
     if text is None:
         return None
-    found = _tagged(text)
+    tagged = _tagged(text)
+    # A model that was asked for both writes a box within the tags.
+    found = _boxed(text if tagged is None else tagged, finished)
     if found is None:
-        found = _boxed(text)
-    if found is None:
-        found = _phrased(text)
-    return found.strip() or None if found is not None else None
+        found = _phrased(text) if tagged is None else tagged
+    return None if found is None else found.strip() or None
 
 
 def _after_reasoning(response: str) -> str | None:
@@ -60,52 +81,64 @@ def _tagged(text: str) -> str | None:
     return None if start < 0 else text[start + len("<answer>") : end]
 
 
-def _boxed(text: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A box: where its command starts, where it ends, and what it holds."""
+
+    start: int
+    stop: int
+    content: str
+
+
+def _boxed(text: str, finished: bool) -> str | None:
     if "box" not in text:
         return None
-    spans = _boxes(text)
-    if not spans:
+    boxes = _boxes(text, finished)
+    if not boxes:
         return None
-    parts = [spans[-1]]
-    for span in reversed(spans[:-1]):
-        if not _joined(text[span.stop : parts[0].start]):
+    joined = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        if not _joins(text, box.stop, joined[-1].start):
             break
-        parts.insert(0, span)
-    return ", ".join(part.content for part in parts)
+        joined.append(box)
+    contents = dict.fromkeys(box.content.strip() for box in reversed(joined))
+    return ", ".join(contents)
 
 
-class _Span:
-    """A box: where its command starts and its closing brace ends, and what it holds."""
-
-    __slots__ = ("content", "start", "stop")
-
-    def __init__(self, start: int, stop: int, content: str) -> None:
-        self.start, self.stop, self.content = start, stop, content
-
-
-def _boxes(text: str) -> list[_Span]:
-    """All closed outermost boxes, left to right, in one pass over the braces."""
-    closing = _closing_braces(text)
-    spans: list[_Span] = []
-    for match in _BOX.finditer(text):
-        if spans and match.start() < spans[-1].stop:
+def _boxes(text: str, finished: bool) -> list[_Box]:
+    """All outermost boxes, left to right, in one pass over the braces."""
+    first = _BOX.search(text)
+    if first is None:
+        return []
+    closing = _closing_braces(text, first.start())
+    boxes: list[_Box] = []
+    open_box: int | None = None
+    for match in _BOX.finditer(text, first.start()):
+        if boxes and match.start() < boxes[-1].stop:
             continue
         opening = match.end()
         while opening < len(text) and text[opening].isspace():
             opening += 1
         if opening in closing:
             stop = closing[opening]
-            spans.append(_Span(match.start(), stop + 1, text[opening + 1 : stop]))
+            boxes.append(_Box(match.start(), stop + 1, text[opening + 1 : stop]))
+            open_box = None
         elif bare := _BARE.match(text, opening):
-            spans.append(_Span(match.start(), bare.end(), bare.group().rstrip(".,")))
-    return spans
+            boxes.append(_Box(match.start(), bare.end(), bare.group().rstrip(".,")))
+            open_box = None
+        elif text[opening : opening + 1] == "{":
+            open_box = opening
+    if open_box is not None and finished:
+        line = text[open_box + 1 :].lstrip().split("\n", 1)[0]
+        boxes.append(_Box(open_box, len(text), line.strip(_MARKDOWN + "$.")))
+    return boxes
 
 
-def _closing_braces(text: str) -> dict[int, int]:
-    """Where the brace opened at each position is closed; escaped braces do not group."""
+def _closing_braces(text: str, start: int) -> dict[int, int]:
+    """Where each brace opened from `start` on is closed; escaped braces do not group."""
     closing: dict[int, int] = {}
     open_braces: list[int] = []
-    for match in _BRACE.finditer(text):
+    for match in _BRACE.finditer(text, start):
         if match.group() == "{":
             open_braces.append(match.start())
         elif match.group() == "}" and open_braces:
@@ -113,25 +146,22 @@ def _closing_braces(text: str) -> dict[int, int]:
     return closing
 
 
-def _joined(between: str) -> bool:
-    if len(between) > _LONGEST_JOIN or _JOIN.fullmatch(between) is None:
+def _joins(text: str, start: int, stop: int) -> bool:
+    if stop - start > _LONGEST_JOIN:
         return False
-    return any(mark in between for mark in ("and", "or", ",", ";", "&"))
+    between = text[start:stop]
+    return bool(_JOINING.search(between)) and _JOIN.fullmatch(between) is not None
 
 
 def _phrased(text: str) -> str | None:
-    start = _last_mark(text)
-    if start is None:
+    marks = deque(_PHRASE.finditer(text), maxlen=1)
+    if not marks:
         return None
-    while start < len(text) and text[start].isspace():
-        start += 1
-    end = _SENTENCE_END.search(text, start)
-    return text[start : end.start() if end else len(text)].strip(_MARKDOWN)
-
-
-def _last_mark(text: str) -> int | None:
-    hashes = text.rfind("#### ")
-    marks = [match.end() for match in _PHRASE.finditer(text)]
-    if hashes >= 0:
-        marks.append(hashes + len("#### "))
-    return max(marks, default=None)
+    said = text[marks[0].end() :].lstrip(_MARKDOWN + ":\uff1a")
+    if closing := _DISPLAY.get(said[:2]):
+        return said[2:].split(closing, 1)[0]
+    end = _SENTENCE_END.search(said)
+    sentence = said[: end.start()] if end else said
+    filler = _FILLER.match(sentence)
+    sentence = sentence[filler.end() :] if filler else sentence
+    return _REASON.split(sentence, maxsplit=1)[0].strip(_MARKDOWN)

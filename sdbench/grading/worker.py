@@ -1,46 +1,86 @@
-"""The worker process: reads pairs of answers from stdin, writes what math-verify finds to stdout.
+"""The worker process: reads pairs of answers from stdin, writes what it finds to stdout.
 
-One JSON line in, `{"gold": ..., "answer": ...}`, one JSON line out, `{"equal": true|false|null}`, null
-where either side cannot be parsed. The parent keeps the deadline and kills; memory is limited here.
-math-verify's own timeouts are off: they use SIGALRM, and a float makes every parse come back empty.
+In: one JSON line a pair, `{"gold": ..., "answer": ...}`, both canonical. Out: one JSON line a pair,
+`{"finding": ...}`, after a first one that says it is ready. The parent keeps the deadline and
+kills. The memory limit is set here; so is a limit on processor time for each pair, which ends a
+worker whose parent has died.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import sys
+import time
 import warnings
+from enum import StrEnum
+from typing import TextIO
 
-MEMORY_BYTES = 4 * 2**30
+
+class Finding(StrEnum):
+    """What a worker finds, or what became of it."""
+
+    READY = "ready"
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    # The comparison raised: undecided, so not equal, and the verifier's name says so.
+    FAILED = "failed"
+    # Over the memory limit.
+    EXHAUSTED = "exhausted"
+    # Overdue or ended; only the parent says this.
+    TIMEOUT = "timeout"
 
 
-def main() -> None:
-    """Serves until stdin closes."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+def main(memory_bytes: int, seconds: int) -> None:
+    """Serves until stdin closes.
+
+    Args:
+        memory_bytes: Limit of the address space.
+        seconds: Processor seconds for one pair.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
-    print(json.dumps({"ready": _equal("1", "1")}), flush=True)
+    replies = _own_stdout()
+    from sdbench.grading.equivalence import equivalent
+
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    equivalent("\\sqrt{4}x", "2x")  # builds the parser's tables
+    _reply(replies, Finding.READY)
     for line in sys.stdin:
         pair = json.loads(line)
-        print(json.dumps({"equal": _equal(pair["gold"], pair["answer"])}), flush=True)
+        _limit_processor(seconds)
+        _reply(replies, compare(pair["gold"], pair["answer"]))
 
 
-def _equal(gold: str, answer: str) -> bool | None:
-    """Whether the answers are equal by math-verify; None if either cannot be parsed.
+def compare(gold: str, answer: str) -> Finding:
+    """What comparing two canonical answers comes to; it raises nothing.
 
-    Both are wrapped in a box, without which an interval parses to nothing. The relation is not
-    symmetric; the right answer always stands first.
+    This is the fault boundary of one comparison: the parent counts what is neither equal nor different.
     """
-    from math_verify import parse, verify
+    from sdbench.grading.equivalence import equivalent
 
     try:
-        parsed = [parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (gold, answer)]
-        if not all(parsed):
-            return None
-        return bool(verify(parsed[0], parsed[1], timeout_seconds=None))
-    except (RecursionError, MemoryError, OverflowError, ValueError, TypeError, AttributeError):
-        return None
+        return Finding.EQUAL if equivalent(gold, answer) else Finding.DIFFERENT
+    except MemoryError:
+        return Finding.EXHAUSTED
+    except Exception:
+        return Finding.FAILED
 
 
-if __name__ == "__main__":
-    main()
+def _own_stdout() -> TextIO:
+    """Keeps stdout for replies; what libraries print goes to stderr."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def _reply(replies: TextIO, finding: Finding) -> None:
+    replies.write(json.dumps({"finding": finding}) + "\n")
+    replies.flush()
+
+
+def _limit_processor(seconds: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds + 1, hard))

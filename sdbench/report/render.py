@@ -74,6 +74,7 @@ def html(comparison: Comparison) -> str:
             "index.html",
             comparison=comparison,
             question=wording.question(comparison),
+            wording=wording,
             sections=parts,
             style=source("style.css"),
             script=source("page.js"),
@@ -85,7 +86,7 @@ def markdown(comparison: Comparison) -> str:
     """The same report as Markdown, without the figures."""
     lines = [f"# {escape(comparison['title'])}", "", f"{wording.question(comparison)}.", ""]
     if comparison["organism"]:
-        lines += [f"> {wording.ORGANISM_NOTICE}", ""]
+        lines += [*_notice(), ""]
     lines += [f"- {escape(sentence)}" for sentence in comparison["headline"]]
     for name in section_names():
         body = _section(name).markdown(comparison)
@@ -107,6 +108,16 @@ def leaderboard_csv(comparison: Comparison) -> str:
 def data(comparison: Comparison) -> str:
     """The comparison as JSON."""
     return json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _notice() -> list[str]:
+    """What the organism's figures are no evidence for, as a quotation."""
+    choices = [f"> {number}. {choice}" for number, choice in enumerate(wording.LATE_CHOICES, 1)]
+    return [
+        *(f"> {wording.ORGANISM_NOTICE}", ">", f"> {wording.CHOSEN_LATE}", ">"),
+        *choices,
+        *(">", f"> {wording.SELECTED_ON_VALIDATION}"),
+    ]
 
 
 def _csv_rows(row: LeaderboardRow) -> list[list[object]]:

@@ -20,6 +20,7 @@ from sdbench.rundir import Row, RunDir, read_json, read_rows
 BASE = "base"
 UNTRAINED = "000000"
 STATUSES = ("truncated", "unparsable", "timeout")
+SAMPLING = ("temperature", "max_tokens")
 
 ByProblem = dict[str, float]
 
@@ -127,7 +128,7 @@ def read_all(folders: Sequence[Path]) -> list[Run]:
 
     Raises:
         DataError: no folder, a folder that is missing, is no run or has no evaluation, or runs of
-            different tasks, problems or k.
+            different tasks, problems, k, temperatures or token caps.
     """
     if not folders:
         raise DataError(
@@ -136,8 +137,9 @@ def read_all(folders: Sequence[Path]) -> list[Run]:
     runs = [read(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     runs.sort(key=lambda run: (run.condition == BASE, run.condition, run.seed))
     _check_distinct(runs)
-    for run in runs[1:]:
-        _check_same(runs[0], run)
+    for run in runs:
+        for evaluation in (run.test, run.test_last):
+            _check_same(runs[0].test, evaluation)
     return runs
 
 
@@ -235,23 +237,29 @@ def _check_distinct(runs: Sequence[Run]) -> None:
         seen[run.name] = run
 
 
-def _check_same(first: Run, run: Run) -> None:
-    for name, found, expected in (
-        ("task", run.task, first.task),
-        ("k", run.test.k, first.test.k),
-        ("k", run.test_last.k, first.test.k),
-    ):
-        if found != expected:
+def _check_same(first: Evaluation, other: Evaluation) -> None:
+    expected = _terms(first)
+    for name, found in _terms(other).items():
+        if found != expected[name]:
             raise DataError(
-                f"{run.root} was evaluated with {name} = {found}, {first.root} with {expected}; "
-                f"allowed: one {name} in a comparison"
+                f"{other.folder} was made with {name} = {found}, {first.folder} with "
+                f"{expected[name]}; allowed: one {name} in a comparison"
             )
-    for evaluation in (run.test, run.test_last):
-        if _problems(evaluation) != _problems(first.test):
-            raise DataError(
-                f"{run.root} and {first.root} were evaluated on different problem sets",
-                hint="compare runs of one suite, or run `sdbench eval` on them again",
-            )
+    if _problems(other) != _problems(first):
+        raise DataError(
+            f"{other.folder} and {first.folder} hold different problem sets",
+            hint="compare runs of one suite, or run `sdbench eval` on them again",
+        )
+
+
+def _terms(evaluation: Evaluation) -> Row:
+    """What must be the same for scores to be comparable, besides the problems."""
+    settings = cast(Row, evaluation.results.get("settings") or {})
+    return {
+        "task": evaluation.results["task"],
+        "k": evaluation.k,
+        **{name: settings.get(name) for name in SAMPLING},
+    }
 
 
 def _problems(evaluation: Evaluation) -> tuple[object, frozenset[str]]:

@@ -217,6 +217,14 @@ def question(comparison: Comparison) -> str:
 
 ORGANISM_NOTICE = (
     "The solver is a model organism: half a million parameters, built to show the mechanism on a "
-    "laptop. Its figures are no evidence about language models. Which choices were made after "
-    "earlier results had been seen is disclosed at the end."
+    "laptop. Its figures are no evidence about language models."
 )
+CHOSEN_LATE = "Chosen after results of earlier versions had been seen:"
+LATE_CHOICES = (
+    "\N{LEFT DOUBLE QUOTATION MARK}Slip\N{RIGHT DOUBLE QUOTATION MARK} documents are part of "
+    "pretraining; without them critique lowered accuracy.",
+    "Hard facts are stated rightly with probability .05 in pretraining; at .35 GRPO won over "
+    "critique and reference.",
+    "It is the third task design.",
+)
+SELECTED_ON_VALIDATION = "Checkpoints are selected on validation and reported on test."

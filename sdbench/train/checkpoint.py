@@ -7,12 +7,13 @@ keep: every draw belongs to (seed, problem, sample), and the data order to (seed
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sdbench.errors import CheckpointError
+from sdbench.errors import CheckpointError, DataError
 from sdbench.rundir import Row, read_json, write_json, written_aside
 from sdbench.train.ledger import Ledger, from_row
 from sdbench.train.policy import Policy
@@ -45,8 +46,8 @@ def restore(folder: Path, policy: Policy) -> Ledger:
     """
     try:
         tensors = load_file(folder / OPTIMIZER)
-        state = read_json(folder / STATE)
-    except (OSError, SafetensorError) as error:
+        ledger = from_row(cast(Row, read_json(folder / STATE)["ledger"]))
+    except (OSError, SafetensorError, DataError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"cannot resume from {folder}: {error}",
             hint="delete this checkpoint's folder to resume from the one before it",
@@ -59,9 +60,7 @@ def restore(folder: Path, policy: Policy) -> Ledger:
                 f"cannot resume from {folder}: no parameter {parameter!r} in the model"
             )
         policy.optimizer.state[by_name[parameter]][key] = tensor
-    ledger = state["ledger"]
-    assert isinstance(ledger, dict)
-    return from_row(ledger)
+    return ledger
 
 
 def _optimizer_tensors(policy: Policy) -> dict[str, torch.Tensor]:
@@ -70,8 +69,3 @@ def _optimizer_tensors(policy: Policy) -> dict[str, torch.Tensor]:
         for name, parameter in policy.model.network.named_parameters()
         for key, value in policy.optimizer.state[parameter].items()
     }
-
-
-def training_state(folder: Path) -> Row:
-    """The update and ledger of a checkpoint."""
-    return read_json(folder / STATE)

@@ -62,6 +62,8 @@ def train(suite: Suite, arm_name: str, seed: int, out: Path, progress: Progress)
     saved = run.saved_checkpoints()
     policy, ledger = _policy(suite, saved[-1] if saved else None)
     _drop_later_rows(run, ledger.updates)
+    if cast("Row", run.read_manifest()["ledger"])["updates"] != ledger.updates:
+        _enter_ledger(run, ledger)  # a kill came between a checkpoint and its entry
     progress(ledger.updates, {})
     if ledger.updates >= suite.train.updates:
         return run
@@ -209,8 +211,12 @@ def _save(run: RunDir, policy: Policy, ledger: Ledger) -> Ledger:
     checkpoint.save(run.checkpoint(ledger.updates), policy, ledger)
     spent = time.perf_counter() - begin
     ledger = ledger.plus(Ledger(seconds=Seconds(checkpoint=spent, total=spent)))
-    write_json(run.manifest, {**run.read_manifest(), "ledger": ledger.as_row()})
+    _enter_ledger(run, ledger)
     return ledger
+
+
+def _enter_ledger(run: RunDir, ledger: Ledger) -> None:
+    write_json(run.manifest, {**run.read_manifest(), "ledger": ledger.as_row()})
 
 
 def _cost(

@@ -71,12 +71,16 @@ def draw(
     ]
     by_id = {request.id: request for request in requests}
     rollouts: dict[str, list[Rollout]] = {request.id: [] for request in requests}
-    problem_ids = {
-        request.id: turn.problem.id for request, turn in zip(requests, turns, strict=True)
-    }
+    turn_of = {request.id: turn for request, turn in zip(requests, turns, strict=True)}
     for completion in engine.generate(requests, sampling):
         rollouts[completion.request_id].append(
-            _rollout(completion, by_id[completion.request_id], problem_ids, update)
+            _rollout(
+                completion,
+                by_id[completion.request_id],
+                turn_of[completion.request_id],
+                update,
+                group_size,
+            )
         )
     gold = {turn.problem.id: turn.problem.answer for turn in turns}
     verdicts = {
@@ -99,13 +103,13 @@ def draw(
 
 
 def _rollout(
-    completion: Completion, request: Request, problem_ids: dict[str, str], update: int
+    completion: Completion, request: Request, turn: Turn, update: int, group_size: int
 ) -> Rollout:
     return Rollout(
         id=f"{request.id}#{completion.index}",
-        problem_id=problem_ids[request.id],
+        problem_id=turn.problem.id,
         update=update,
-        index=completion.index,
+        index=turn.epoch * group_size + completion.index,
         prompt_ids=request.prompt_ids,
         completion_ids=completion.token_ids,
         sampling_logprobs=completion.logprobs,

@@ -42,13 +42,34 @@ def test_roles_by_step(organism: Model, attempt_at: MakeAttempt) -> None:
     assert found == ("correct",) * STEP + ("first_wrong",) * STEP + ("later",) * (STEP + 3)
 
 
-@pytest.mark.parametrize("text", ["", TRACE[:22], TRACE[:22] + "<answer>6</answer>"])
-def test_without_a_wrong_step_every_token_is_correct(
-    organism: Model, attempt_at: MakeAttempt, text: str
+RIGHT = (
+    "<step_1>4*6=4</step_1><step_2>4+3=7</step_2><step_3>7-5=2</step_3>"
+    "<step_4>7*2=4</step_4><step_5>2+4=6</step_5><answer>6</answer>"
+)
+
+
+def test_in_a_right_trace_every_token_is_correct(organism: Model, attempt_at: MakeAttempt) -> None:
+    ends = ends_of(organism, RIGHT)
+    found = roles_of(attempt_at(PROBLEM, RIGHT, 0).problem, RIGHT, ends)
+    assert found == ("correct",) * len(ends)
+
+
+@pytest.mark.parametrize("rest", ["", "<answer>6</answer>", " : 4"])
+def test_what_follows_right_steps_in_a_trace_that_is_not_right_counts_as_later(
+    organism: Model, attempt_at: MakeAttempt, rest: str
 ) -> None:
-    attempt = attempt_at(PROBLEM, text, 0)
+    """Four steps are missing: the one written is right, whatever comes then is not a wrong step."""
+    text = TRACE[:22] + rest
     ends = ends_of(organism, text)
-    assert roles_of(attempt.problem, text, ends) == ("correct",) * len(ends)
+    found = roles_of(attempt_at(PROBLEM, text, 0).problem, text, ends)
+    assert found == ("correct",) * STEP + ("later",) * (len(ends) - STEP)
+
+
+def test_a_trace_without_steps_is_all_later(organism: Model, attempt_at: MakeAttempt) -> None:
+    """The reference notation has no tags; none of it is a correct step of the solver."""
+    text = "4 : 6 x 4 ; <answer>4</answer>"
+    ends = ends_of(organism, text)
+    assert set(roles_of(attempt_at(PROBLEM, text, 0).problem, text, ends)) == {"later"}
 
 
 def test_an_unclosed_wrong_step_reaches_to_the_end(

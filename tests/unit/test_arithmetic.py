@@ -55,7 +55,6 @@ def test_what_is_no_problem_is_refused(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: expression._TERM uses \\d, which takes any script")
 def test_digits_of_other_scripts_are_refused() -> None:
     """An Arabic three is no digit that the solver's vocabulary has."""
     with pytest.raises(DataError):

@@ -213,6 +213,24 @@ def _other_task(root: Path) -> list[Path]:
     return [root / "a", root / "b"]
 
 
+def _other_temperature(root: Path) -> list[Path]:
+    write_run(root / "a", "grpo", 0, SMALL)
+    write_run(root / "b", "critique", 0, SMALL)
+    _edit_results(root / "b", settings={"temperature": 0.6, "max_tokens": 96})
+    return [root / "a", root / "b"]
+
+
+def _last_checkpoint_with_other_cap(root: Path) -> list[Path]:
+    """The folder's name decides the draws; these select an earlier checkpoint than the last."""
+    run = root / "tiny" / "grpo" / "seed0"
+    write_run(run, "grpo", 0, SMALL)
+    chosen = read_json(run / "selection.json")
+    assert chosen["selected"] != chosen["last"]
+    for path in run.glob(f"eval/{chosen['last']}/arithmetic-test/*/results.json"):
+        write_json(path, {**read_json(path), "settings": {"temperature": 1.0, "max_tokens": 8}})
+    return [run]
+
+
 def _same_run_twice(root: Path) -> list[Path]:
     write_run(root / "a", "grpo", 0, SMALL)
     shutil.copytree(root / "a", root / "b")
@@ -246,6 +264,8 @@ def _no_folders(root: Path) -> list[Path]:
         (_other_problems, "different problem sets"),
         (_other_k, "allowed: one k in"),
         (_other_task, "allowed: one task in"),
+        (_other_temperature, "allowed: one temperature in"),
+        (_last_checkpoint_with_other_cap, "max_tokens = 8, "),
         (_same_run_twice, "both hold grpo seed 0"),
         (_samples_gone, "samples.jsonl"),
     ],

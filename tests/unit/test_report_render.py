@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import html.parser
 import json
 import math
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_fixture import MARKUP, Shape, write_suite
 
-from sdbench.report import compare, render, sections
+from sdbench.report import compare, render, sections, wording
 from sdbench.report.charts.dots import DotRow, dot_plot
 from sdbench.report.charts.scatter import Reached, scatter
 from sdbench.report.charts.svg import NARROW, SHAPES, WIDE, Scale, Style, axis, marker, style_of
@@ -158,11 +159,40 @@ def test_the_notice_is_for_the_organism_only(comparison: Comparison) -> None:
         assert "selected on validation" in written(other)
 
 
+def test_the_notice_stands_above_the_headline_and_names_what_was_chosen_late(
+    comparison: Comparison, page: str
+) -> None:
+    for text, headline in (
+        (html.unescape(page), "What came out"),
+        (render.markdown(comparison), comparison["headline"][0]),
+    ):
+        head = text[: text.index(headline)]
+        said = (wording.ORGANISM_NOTICE, *wording.LATE_CHOICES, wording.SELECTED_ON_VALIDATION)
+        assert [one for one in said if one not in head] == []
+
+
+def test_a_command_that_made_runs_and_report_is_named_once(comparison: Comparison) -> None:
+    both = comparison["provenance"]["commands"][-1]
+    made: Comparison = {**comparison, "command": both}
+    assert render.markdown(made).count(f"    {both}\n") == 1
+    assert render.markdown(comparison).count(f"    {both}\n") == 1
+
+
+def test_averages_that_rank_conditions_differently_are_pointed_out(comparison: Comparison) -> None:
+    """Critique is ahead in both in the fixture; pooled 0.2 puts it behind reference's 0.31."""
+    assert "different conditions first" not in render.markdown(comparison)
+    turned: Comparison = json.loads(json.dumps(comparison))
+    turned["advantages"][0]["localisation"]["pooled"] = 0.2
+    said = "different conditions first: pooled reference, per trace critique."
+    assert said in render.markdown(turned) and said in render.html(turned)
+
+
 def test_csv_has_a_line_for_each_condition_checkpoint_and_metric(
     comparison: Comparison, tmp_path: Path
 ) -> None:
     render.write(comparison, tmp_path)
-    rows = list(csv.DictReader((tmp_path / "leaderboard.csv").open()))
+    text = (tmp_path / "leaderboard.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == sum(len(r["selected"]) + len(r["last"]) for r in comparison["leaderboard"])
     first = comparison["leaderboard"][0]
     assert float(rows[0]["value"]) == next(iter(first["selected"].values()))["value"]

@@ -97,7 +97,6 @@ def test_attempts_are_graded_and_grouped_by_turn(
         assert {a.rollout.problem_id for a in group.attempts} == {group.problem.id}
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: Rollout.index starts at 0 anew in every epoch")
 def test_samples_are_numbered_over_all_epochs(
     organism: Model, grader: Grader, turns: list[Turn]
 ) -> None:

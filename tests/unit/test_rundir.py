@@ -58,9 +58,6 @@ def test_a_file_cut_anywhere_in_ascii_keeps_its_whole_lines(tmp_path: Path, cut:
     assert path.read_bytes() == whole
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: read_rows raises UnicodeDecodeError within a character"
-)
 def test_a_file_cut_within_a_character_keeps_its_whole_lines(tmp_path: Path) -> None:
     """Rows are written as UTF-8, not ASCII, so a kill can leave half of an é."""
     path = tmp_path / "rows.jsonl"

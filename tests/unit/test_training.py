@@ -311,7 +311,6 @@ def test_a_checkpoint_without_its_optimiser_is_refused(unfinished: RunDir) -> No
         train(SHORT, "critique", SEED, unfinished.root, ignore)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: restore lets DataError and KeyError through")
 @pytest.mark.parametrize("state", [None, "{", "{}"])
 def test_a_checkpoint_without_its_state_is_refused(unfinished: RunDir, state: str | None) -> None:
     path = unfinished.checkpoint(2) / "training_state.json"
@@ -322,7 +321,6 @@ def test_a_checkpoint_without_its_state_is_refused(unfinished: RunDir, state: st
         train(SHORT, "critique", SEED, unfinished.root, ignore)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a run resumed at its end never rewrites the ledger")
 def test_a_kill_between_the_last_checkpoint_and_the_manifest_is_made_good(
     copied: Callable[[str], RunDir],
 ) -> None:

@@ -14,6 +14,8 @@ TITLE = "Per-token advantage"
 READ = (
     "The advantage A_t of a token is the teacher's log-probability minus the student's, in nats: "
     "negative where the teacher, who reads more than the student, would rather not have written it. "
+    "After the first error means after the first wrong step or, in a trace that is not right though "
+    "no step is wrong, after its written steps. "
     "Useful feedback leaves correct steps alone (near zero) and objects at the first wrong one. The "
     "localisation score is the share of all negative advantage that falls on the first wrong step: "
     "100 % objects there and nowhere else. Pooled sums over traces first, so long and loud traces "
@@ -21,10 +23,11 @@ READ = (
     "gets that objects equally everywhere, which is the share of tokens in that step. All conditions "
     "judge the same traces, written by the untrained model, so training seeds play no part."
 )
+TEACHERS_ONLY = "Conditions without a teacher have no A_t and no row."
 ROLES = {
     "correct": "Correct steps",
     "first_wrong": "First wrong step",
-    "later": "After the first wrong step",
+    "later": "After the first error",
 }
 
 
@@ -37,7 +40,7 @@ def render(comparison: Comparison) -> str:
         read=READ,
         figures=[_means(comparison), *_localisation(comparison)],
         tables=[_table(comparison).html()],
-        notes=[_count(comparison)],
+        notes=[TEACHERS_ONLY, _disagreement(comparison)],
     )
 
 
@@ -45,14 +48,27 @@ def markdown(comparison: Comparison) -> str:
     """As Markdown."""
     if not comparison["advantages"]:
         return ""
-    return f"{how_to_read(READ)}\n\n{_table(comparison).markdown()}\n{_count(comparison)}"
+    notes = f"{TEACHERS_ONLY} {_disagreement(comparison)}".rstrip()
+    return f"{how_to_read(READ)}\n\n{_table(comparison).markdown()}\n{notes}"
 
 
-def _count(comparison: Comparison) -> str:
-    first = comparison["advantages"][0]
-    wrong = first["traces_with_wrong_step"]
-    scored = "" if wrong is None else f", {wrong} of them with a wrong step and so with a score"
-    return f"{first['traces']} traces{scored}. Conditions without a teacher have no A_t and no row."
+def _disagreement(comparison: Comparison) -> str:
+    """Says so where the two ways to average put different conditions first."""
+    pooled, per_trace = {}, {}
+    for one in comparison["advantages"]:
+        scores = one["localisation"]
+        if scores["pooled"] is not None and scores["per_trace"]:
+            pooled[one["condition"]] = scores["pooled"]
+            per_trace[one["condition"]] = scores["per_trace"]["value"]
+    if not pooled:
+        return ""
+    first, other = max(pooled, key=pooled.__getitem__), max(per_trace, key=per_trace.__getitem__)
+    if first == other:
+        return ""
+    return (
+        f"The two averages put different conditions first: pooled {wording.condition_name(first)}, "
+        f"per trace {wording.condition_name(other)}."
+    )
 
 
 def _table(comparison: Comparison) -> Table:
@@ -62,6 +78,7 @@ def _table(comparison: Comparison) -> Table:
         Column("Localisation, pooled"),
         Column("Localisation, per trace"),
         Column("Uniform baseline"),
+        Column("Scored traces", "With a wrong step and an objection to something, of all traces"),
     )
     rows = tuple(_row(comparison, one) for one in comparison["advantages"])
     return Table("Mean A_t in nats, and localisation scores", columns, rows)
@@ -78,7 +95,13 @@ def _row(comparison: Comparison, one: Advantage) -> tuple[Cell, ...]:
             wording.percent_interval(scores["per_trace"]) if scores["per_trace"] else "",
         ),
         Cell(wording.percent(scores["uniform"])),
+        Cell(_scored(one)),
     )
+
+
+def _scored(one: Advantage) -> str:
+    scored = one["traces_with_wrong_step"]
+    return f"{wording.NONE if scored is None else scored} of {one['traces']}"
 
 
 def _nats(found: Estimate | None) -> Cell:

@@ -16,8 +16,9 @@ READ = (
     "hard for both cancel out. The p-value (signs of the problems' differences flipped) and the "
     "first interval (thick) hold for these trained models; the second (thin) draws training seeds "
     "as well. A difference counts if it survives Holm's correction for all pairs at 5 % (filled). "
-    "Detectable is the smallest true difference that this many problems show with 80 % power; "
-    "what lies below it (grey band) would likely stay hidden."
+    "Detectable is the smallest true difference that this many problems show with 80 % power in a "
+    "single test of these trained models at 5 %; what lies below it (grey band) would likely stay "
+    "hidden. Correction and new training seeds raise it."
 )
 
 
@@ -48,7 +49,7 @@ def _table(comparison: Comparison) -> Table:
     columns = (
         Column("Difference", numeric=False),
         Column("Points", "Percentage points of Avg, 95 % t interval over problems"),
-        Column("with seeds", "Interval over problems and training seeds"),
+        Column("Interval with seeds", "Interval over problems and training seeds"),
         Column("p", "Two-sided, by flipping signs"),
         Column("Holm p", "Corrected for all pairs"),
         Column("Detectable", "Smallest true difference shown with 80 % power, points"),

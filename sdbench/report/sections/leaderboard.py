@@ -21,7 +21,7 @@ READ = (
 ABOUT = {
     "avg": "Share of all samples that are right",
     "pass": "Share of problems with at least one right sample",
-    "maj": "Share of problems where the majority of samples is right, ties split",
+    "maj": "Share of problems whose most frequent answer is right, ties split",
     "all_steps_right": "Share of samples in which every written step is right",
     "length": "Tokens of a completion",
     "truncated": "Share of samples cut at the token cap",
@@ -56,7 +56,7 @@ def table(comparison: Comparison) -> Table:
     columns = (
         Column("Condition", numeric=False),
         Column(wording.metric_name(avg), f"{ABOUT['avg']}; interval over problems"),
-        Column("with seeds", "Interval over problems and training seeds"),
+        Column("Interval with seeds", "Interval over problems and training seeds"),
         *(
             Column(wording.metric_name(name), ABOUT.get(name.partition("@")[0], ""))
             for name in names

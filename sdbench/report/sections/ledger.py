@@ -25,6 +25,7 @@ COUNTS = {
     "tokens_trained": "Trained",
     "teacher_tokens": "Teacher read",
     "critic_tokens": "Critic",
+    "untaught_rollouts": "Untaught",
 }
 ABOUT = {
     "problems": "Problems drawn, repeats counted",
@@ -32,6 +33,7 @@ ABOUT = {
     "tokens_trained": "Completion tokens with a gradient",
     "teacher_tokens": "Tokens the teacher read, prompts included",
     "critic_tokens": "Tokens the critic read and wrote; 0 for a critic that is no model",
+    "untaught_rollouts": "Completions that trained nothing: no teacher, and no advantage or one of 0",
 }
 
 
@@ -72,7 +74,7 @@ def _table(comparison: Comparison) -> Table:
         (_head(comparison, row), *_counts(row["mean"], row["mean"]["seconds"].get("total", 0.0)))
         for row in _trained(comparison)
     )
-    caption = "Cost of one training run, mean over seeds; tokens where a column names no other unit"
+    caption = "Cost of one training run, mean over seeds; generated to critic in tokens"
     return Table(caption, _columns("Condition"), rows, sortable=True)
 
 

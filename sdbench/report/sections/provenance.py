@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from sdbench.report import wording
 from sdbench.report.pages import fill
 from sdbench.report.schema import Comparison
 from sdbench.report.tables import escape, how_to_read
@@ -12,20 +13,16 @@ ORDER = 8
 TITLE = "Disclosure and provenance"
 READ = "What a reader needs to judge the figures and to make them again."
 GENERAL = (
-    "Checkpoints are selected on validation and reported on test.",
+    wording.SELECTED_ON_VALIDATION,
     "Every condition shares model, problems, optimiser, sampling and evaluation; what differs is in "
     "its table of the suite.",
     "All pairs of conditions are compared and corrected for, not a chosen few.",
 )
 HEADING = "The model organism, and choices made after earlier results had been seen"
 ORGANISM = (
-    "The solver is a model organism of half a million parameters, built to show the mechanism on a "
-    "laptop; its figures are no evidence about language models.",
-    "Its pretraining data and the task were changed after results of earlier versions had been "
-    "seen. In pretraining, \N{LEFT DOUBLE QUOTATION MARK}slip\N{RIGHT DOUBLE QUOTATION MARK} "
-    "documents were added; without them critique lowered accuracy.",
-    "Hard facts are stated rightly with probability .05 in pretraining; at .35 GRPO won over both.",
-    "It is the third task design.",
+    wording.ORGANISM_NOTICE,
+    *wording.LATE_CHOICES,
+    "The learning rate was the better of two on an earlier organism's validation problems.",
     "Pretraining shows solving without context first, since mixed from the start the facts were "
     "not learned; this was found before any condition was trained on the shipped weights.",
 )
@@ -41,7 +38,7 @@ def render(comparison: Comparison) -> str:
         general=_general(comparison),
         facts=_facts(comparison),
         command=comparison["command"],
-        commands=comparison["provenance"]["commands"],
+        commands=_commands_of_runs(comparison),
         suite=_suite(comparison),
     )
 
@@ -54,7 +51,7 @@ def markdown(comparison: Comparison) -> str:
         lines += [*(f"- {escape(one)}" for one in ORGANISM), ""]
     lines += [*(f"- {escape(one)}" for one in _general(comparison)), ""]
     lines += [f"- {name}: {escape(value)}" for name, value in _facts(comparison).items()]
-    commands = [comparison["command"], *comparison["provenance"]["commands"]]
+    commands = [*_commands_of_runs(comparison), comparison["command"]]
     lines += [
         "",
         "To repeat it:",
@@ -62,6 +59,12 @@ def markdown(comparison: Comparison) -> str:
         *(f"    {' '.join(command.split())}" for command in commands),
     ]
     return "\n".join(lines)
+
+
+def _commands_of_runs(comparison: Comparison) -> list[str]:
+    """What made the runs, where that is not what made the report as well."""
+    commands = comparison["provenance"]["commands"]
+    return [command for command in commands if command != comparison["command"]]
 
 
 def _general(comparison: Comparison) -> list[str]:
