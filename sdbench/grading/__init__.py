@@ -11,8 +11,9 @@ parser is used, its search for answers and its comparison of numbers are not; un
 bases, residues, ratios and vectors have rules of their own; nothing is rounded to 6 decimals.
 
 All of `tests/golden/grading_cases.jsonl` is met. What the rules knowingly leave out: currencies and
-scales of temperature are not converted; "3 feet 4 inches" is not read as one length; a parameter of
-a family of solutions keeps its name, so k\pi and n\pi differ; two decimals with commas are a list.
+scales of temperature are not converted; "3 feet 4 inches" is not read as one length; the parameter
+of a family keeps its name unless both sides call it an integer, so k\pi and n\pi differ; two
+decimals with commas are a list.
 """
 
 from sdbench.grading.exact import canonical
