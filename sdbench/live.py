@@ -83,7 +83,9 @@ def matrix(suite: Suite, cells: Sequence[Cell]) -> Iterator[Callable[[Advance], 
             unit = 1.0
             if advance.stage == "train":
                 unit = UPDATE_COST + ROLLOUT_COST * amount.rollouts / amount.updates
-            step = min(advance.done * unit, costs[cell] - done[cell])
+            left = costs[cell] - done[cell]
+            # A cell can be less work than was reckoned: the selected checkpoint may be the last.
+            step = left if advance.stage == "done" else min(advance.done * unit, left)
             done[cell] += step
             task = cast("int", tasks[cell])
             progress.update(task, advance=step, note=note(advance.log))  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ class Advance:
 
     Attributes:
         cell: Which.
-        stage: `train` (unit: updates) or `evaluate` (unit: samples).
+        stage: `train` (unit: updates), `evaluate` (unit: samples) or `done`.
         done: Units newly done.
         log: The update's row, empty for other news.
     """
@@ -172,20 +172,21 @@ def run_cell(suite: Suite, cell: Cell, queue: Queue[Advance]) -> None:
     def sampled(done: int) -> None:
         queue.put(Advance(cell, "evaluate", done, {}))
 
+    before = 0
+
+    def updated(update: int, log: Row) -> None:
+        nonlocal before
+        queue.put(Advance(cell, "train", update - before, log))
+        before = update
+
     with Grader() as grader:
         if cell.condition == BASE:
             evaluate_base(suite, cell.folder, grader, sampled)
-            return
-        before = 0
-
-        def updated(update: int, log: Row) -> None:
-            nonlocal before
-            queue.put(Advance(cell, "train", update - before, log))
-            before = update
-
-        run = train(suite, cell.condition, cell.seed, cell.folder, updated)
-        evaluate_run(run, suite, grader, sampled)
-        analyse_run(suite, cell.condition, run, grader)
+        else:
+            run = train(suite, cell.condition, cell.seed, cell.folder, updated)
+            evaluate_run(run, suite, grader, sampled)
+            analyse_run(suite, cell.condition, run, grader)
+    queue.put(Advance(cell, "done", 0, {}))
 
 
 def evaluate_base(
