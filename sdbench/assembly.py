@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from sdbench import models, plugins, prompts
 from sdbench.conditions.base import Arm, Surroundings
 from sdbench.config import Frozen, PluginConfig, Suite, validate
-from sdbench.critics.base import Critic
+from sdbench.critics.base import Critic, CriticSurroundings
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -84,9 +84,8 @@ def loss(suite: Suite, arm: Arm) -> Loss:
     """
     name = arm.config.loss
     module = plugins.load(plugins.Kind.LOSS, name)
-    return cast(
-        "Loss", module.build(_options(module, suite.loss.get(name, {}), suite, f"loss.{name}"))
-    )
+    options = {**suite.loss.get(name, {}), **arm.config.loss_options}
+    return cast("Loss", module.build(_options(module, options, suite, f"loss.{name}")))
 
 
 def surroundings(suite: Suite, model: Model) -> Surroundings:
@@ -96,14 +95,23 @@ def surroundings(suite: Suite, model: Model) -> Surroundings:
         ConfigError: no such critic, or an option it does not have.
     """
     module = plugins.load(plugins.Kind.CRITIC, suite.critic.name)
-    critic = cast(Critic, module.build(_options(module, suite.critic.options, suite, "critic")))
+    options = _options(module, suite.critic.options, suite, "critic")
+    critic_surroundings = CriticSurroundings(suite.prompts, suite.thinking.critic)
+    critic = cast(Critic, module.build(options, critic_surroundings))
 
     def encode_teacher(
         kind: prompts.ContextKind, problem: Problem, context: str
     ) -> tuple[int, ...]:
-        return prompts.teacher(model.tokenizer, suite.prompts, kind, problem.prompt, context)
+        return prompts.teacher(
+            model.tokenizer,
+            suite.prompts,
+            kind,
+            problem.prompt,
+            context,
+            suite.thinking.teacher,
+        )
 
-    return Surroundings(critic, encode_teacher)
+    return Surroundings(critic, encode_teacher, model.max_length)
 
 
 def _options(module: ModuleType, options: Mapping[str, object], suite: Suite, table: str) -> Frozen:

@@ -7,6 +7,7 @@ gives one line and exit code 2; a bug gives a traceback and exit code 1.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from sdbench import __version__
-from sdbench.errors import ConfigError, DataError, SdbenchError
+from sdbench.errors import ConfigError, DataError, SdbenchError, Stopped
 
 if TYPE_CHECKING:
     from sdbench.config import Suite
@@ -62,8 +63,14 @@ class Listing(StrEnum):
 
 def main() -> None:
     """Entry point: runs the command and turns mistakes into one line and exit code 2."""
+    # Chunks of logits are made and freed all the time; in huge pages that costs a fraction. Torch
+    # reads this when it is loaded.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         code = app(standalone_mode=False)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(143)  # as a shell says of a process that SIGTERM ended
     except SdbenchError as error:
         _fail(str(error))
     except UsageError as error:
@@ -88,33 +95,42 @@ def train_command(
     condition: Annotated[str, typer.Option(help="What feedback to train on.")],
     suite: SuiteOption = "tiny",
     seed: Annotated[int, typer.Option(help="Of data order and rollouts.")] = 0,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; the suite's by default.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Has torch compile the network.")
+    ] = False,
     overrides: SetOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Trains one condition; run again after a kill, it continues.
 
-    The run folder is --out, by default runs/SUITE/CONDITION/seedN.
+    The run folder is --out, by default runs/SUITE/CONDITION/seedN. Several processes, each with its
+    share of an update's problems: accelerate launch --num_processes N .venv/bin/sdbench train ...
     """
-    from sdbench import live
     from sdbench.conditions.base import resolve
     from sdbench.config import load_suite
+    from sdbench.dashboard import dashboard
     from sdbench.suite import run_folder
     from sdbench.train.loop import train
+    from sdbench.train.processes import open_state
 
-    resolved = load_suite(suite, overrides or [])
+    changes = [*(overrides or [])]
+    changes += [f'dtype="{dtype}"'] if dtype else []
+    changes += ["train.compile=true"] if compiled else []
+    resolved = load_suite(suite, changes)
     resolve(resolved, condition)
     folder = out or run_folder(Path("runs"), resolved, condition, seed)
     _quiet_libraries()
-    before = 0
-    with live.bar(f"{condition} seed {seed}", resolved.train.updates) as advance:
-
-        def updated(update: int, log: Row) -> None:
-            nonlocal before
-            advance(update - before, live.note(log))
-            before = update
-
-        run = train(resolved, condition, seed, folder, updated)
+    first = open_state().is_main_process
+    resolved = _warmed(resolved, Path("runs"), shows=first)
+    command = shlex.join(["sdbench", *sys.argv[1:]])
+    with dashboard(resolved, condition, seed) if first else nullcontext(_nothing) as updated:
+        run = train(resolved, condition, seed, folder, updated, command)
+    if not first:
+        return
     newest = run.saved_checkpoints()[-1]
     ledger = run.read_manifest()["ledger"]
     _print(
@@ -293,6 +309,7 @@ def bench_command(
     arms = _arms(resolved, conditions)
     matrix = cells(resolved, arms, range(seeds), out)
     _quiet_libraries()
+    resolved = _warmed(resolved, out)
     with live.matrix(resolved, matrix) as news:
         run_matrix(resolved, matrix, jobs or default_jobs(resolved), news)
     target = report or out / resolved.name / "report"
@@ -363,6 +380,22 @@ def pretrain_command(
         f"{out}: weights {made}, {same} the shipped {shipped}",
         as_json,
     )
+
+
+def _warmed(suite: Suite, out: Path, *, shows: bool = True) -> Suite:
+    """The suite with its warmed model, made now if need be."""
+    if suite.warmup is None:
+        return suite
+    from sdbench import live
+    from sdbench.suite import warmed
+
+    bar = live.bar(f"{suite.name}: supervised warm-up", suite.warmup.updates)
+    with bar if shows else nullcontext(_nothing) as advance:
+        return warmed(suite, out, lambda _, loss: advance(1, f"loss {loss:.3f}"))
+
+
+def _nothing(_: int, __: object) -> None:
+    """Shows nothing, where another process does."""
 
 
 def _arms(suite: Suite, conditions: str | None) -> list[str]:
@@ -454,8 +487,6 @@ def _at_least_one(option: str, value: int | None) -> None:
 
 def _quiet_libraries() -> None:
     """Keeps the libraries' own progress bars and notices out of the terminal."""
-    import os
-
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -23,6 +23,7 @@ DEFAULT_SUITE = "tiny"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Normalisation = Literal["token", "sequence", "constant"]
 Temperature = Annotated[float, Field(ge=0, le=10)]
 
 
@@ -52,6 +53,67 @@ class SamplingConfig(Frozen):
     max_tokens: Positive
 
 
+class Thinking(Frozen):
+    """Whether each role may think before it writes, through the chat template's `enable_thinking`.
+
+    None leaves it to the template. A student that does not think and a teacher that does read
+    different prompts, but the very same completion tokens.
+    """
+
+    student: bool | None = None
+    teacher: bool | None = None
+    critic: bool | None = None
+    evaluation: bool | None = None
+
+
+class LoRA(Frozen):
+    """Trains an adapter of low rank instead of the weights; needs the package peft.
+
+    Attributes:
+        rank: Of both factors.
+        alpha: The product is scaled by alpha / rank.
+        dropout: On the adapter's input; 0 keeps the policy that is trained the one that sampled.
+        targets: Names of the linear layers that get one.
+    """
+
+    rank: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: list[str] = Field(min_length=1)
+
+
+class Teacher(Frozen):
+    """Which weights the teacher has.
+
+    Attributes:
+        kind: `initial` keeps the untrained policy's, as the study did; `live` has the policy's own;
+            `ema` their exponential moving average; `refresh` takes them over every so often.
+        decay: Of the moving average, an update.
+        every: Updates between two refreshes.
+    """
+
+    kind: Literal["initial", "live", "ema", "refresh"] = "initial"
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    every: Positive = 10
+
+
+class WarmUp(Frozen):
+    """Supervised updates on tagged worked solutions, before any feedback, shared by all conditions.
+
+    Attributes:
+        updates: Optimiser updates.
+        problems_per_update: Worked solutions an update, from the end of the training set; the
+            conditions draw from the rest of it.
+        learning_rate: Peak of AdamW's; it rises over a tenth of the updates and falls to zero.
+        seed: Of the order.
+    """
+
+    updates: Positive
+    problems_per_update: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    seed: Count = 0
+
+
 class PluginConfig(Frozen):
     """A plugin by name, with options that the plugin checks."""
 
@@ -65,25 +127,56 @@ class Train(Frozen):
     Attributes:
         updates: Optimiser updates.
         save_every: Updates between checkpoints; the last update always saves.
+        keep_last: So many newest checkpoints are kept; None keeps all.
+        keep_best: So many more are kept, those whose rollouts since the one before scored best.
         problems_per_update: Problems drawn for one update unless the condition says otherwise.
         learning_rate: Peak of AdamW's learning rate.
-        warmup_updates: Linear rise to the peak; from there a linear fall to zero.
+        warmup_updates: Linear rise to the peak.
+        schedule: What follows the rise: a linear fall to zero, or the peak to the end.
         betas: AdamW's decay rates.
         weight_decay: AdamW's weight decay.
         max_gradient_norm: Gradients with a larger global norm are scaled down to it.
+        normalisation: How token losses become one: their mean over all tokens of the update, the
+            mean over rollouts of each rollout's mean, or their sum over rollouts times
+            `sampling.max_tokens`, a constant.
+        passes: Optimiser steps on the rollouts of one update; ratios are then taken to the policy
+            before the first.
+        skip_tokens: So many tokens at the start of each completion are not trained on.
+        importance_cap: Each token's loss is weighted by the ratio of its probability under the
+            policy to that when it was drawn, at most this; None weights all alike.
+        anchor_weight: Weight of KL(policy || initial policy), estimated at the sampled tokens.
         micro_batch_rollouts: Rollouts in one forward and backward pass; changes memory only.
+        chunk_logits: Most logits, tokens times vocabulary, that are held at once; memory and speed
+            only. The default makes tensors of 64 MiB, which suited a CPU best; a GPU wants more.
+        gradient_checkpointing: Computes activations twice instead of holding them; memory only.
+        compile: Whether torch compiles the network.
+        overlap: Draws the next update's rollouts during this one, so from weights one update old.
+        trackers: Where accelerate sends the metrics besides train.jsonl, such as wandb or trackio.
         threads: CPU threads, 0 for torch's own choice; fixed so that a resumed run is exact.
     """
 
     updates: Positive
     save_every: Positive
+    keep_last: Positive | None = None
+    keep_best: Count = 0
     problems_per_update: Positive
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_updates: Count
+    schedule: Literal["linear", "constant"] = "linear"
     betas: list[float] = Field(min_length=2, max_length=2)
     weight_decay: Annotated[float, Field(ge=0)]
     max_gradient_norm: Annotated[float, Field(gt=0)]
+    normalisation: Normalisation = "token"
+    passes: Positive = 1
+    skip_tokens: Count = 0
+    importance_cap: Annotated[float, Field(ge=1)] | None = 2.0
+    anchor_weight: Annotated[float, Field(ge=0)] = 0.0
     micro_batch_rollouts: Positive
+    chunk_logits: Positive = 2**24
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    overlap: bool = False
+    trackers: list[str] = Field(default_factory=lambda: ["tensorboard"])
     threads: Count
 
 
@@ -127,8 +220,12 @@ class Suite(Frozen):
     title: str
     model: str
     task: str
-    prompts: Literal["organism"]
+    prompts: Literal["organism", "steps"]
     dtype: Literal["float32", "bfloat16"] = "float32"
+    thinking: Thinking = Thinking()
+    lora: LoRA | None = None
+    teacher: Teacher = Teacher()
+    warmup: WarmUp | None = None
     data: Data
     sampling: SamplingConfig
     engine: PluginConfig
@@ -138,6 +235,12 @@ class Suite(Frozen):
     analysis: Analysis
     loss: dict[str, dict[str, object]] = Field(default_factory=dict)
     condition: dict[str, dict[str, object]] = Field(default_factory=dict)
+
+
+def warmup_problems(suite: Suite) -> int:
+    """So many problems at the end of the training set belong to the warm-up."""
+    warmup = suite.warmup
+    return 0 if warmup is None else warmup.updates * warmup.problems_per_update
 
 
 def project_folder(name: Literal["tasks", "baselines"]) -> Path:

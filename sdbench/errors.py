@@ -42,3 +42,7 @@ class GradingError(SdbenchError):
 
 class CheckpointError(SdbenchError):
     """A checkpoint is missing, incomplete or does not belong to this run."""
+
+
+class Stopped(SdbenchError):
+    """The work was asked to stop; what was done is saved."""

@@ -213,6 +213,8 @@ def _plans(path: str, choice: Choice) -> Iterator[Plan]:
     fallback = None if of_run or path == suite.model else "auto"
     suite = _with_engine(suite, choice, fallback, path)
     plan = checkpoint_plan(suite, root, label, path, choice.split, choice.k)
+    if not (of_run or choice.suite or choice.overrides):
+        plan = replace(plan, style="plain", thinking=None)
     for task in choice.tasks or (suite.task,):
         one = plan if task == suite.task else other_task(plan, task)
         if choice.split not in problems.splits(one.task):
@@ -255,6 +257,8 @@ def _describe(plan: Plan, tasks: Sequence[str]) -> None:
         "title": f"{plan.label} on {', '.join(tasks)}",
         "model": plan.source.model,
         "task": plan.task,
+        "prompts": plan.style,
+        "thinking": {"evaluation": plan.thinking},
         "engine": plan.source.engine.model_dump(mode="json"),
         "evaluation": {**settings, "seed": plan.seed},
     }

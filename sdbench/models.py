@@ -7,10 +7,10 @@ because training, engines and analysis all score tokens with the same few lines.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sdbench.errors import CheckpointError
 from sdbench.organism import WEIGHTS
@@ -65,7 +65,7 @@ class Model:
         """Token ids that end a completion: the generation config's, else the tokenizer's."""
         from transformers import GenerationConfig
 
-        name, revision = _revision(self.source)
+        name, revision = split_revision(self.source)
         try:
             ids = GenerationConfig.from_pretrained(name, revision=revision).eos_token_id
         except OSError:
@@ -87,9 +87,15 @@ class Model:
         with torch.device("meta"):
             return int(AutoModelForCausalLM.from_config(self.config).num_parameters())
 
-    def around(self, network: PreTrainedModel) -> Model:
-        """The same model with this network for its weights, such as one that is being trained."""
-        copy = Model(self.source, self.dtype, self.tokenizer, self.config, adapter=self.adapter)
+    def around(self, network: PreTrainedModel, dtype: Dtype | None = None) -> Model:
+        """The same model with this network for its weights, such as one that is being trained.
+
+        Args:
+            network: The network.
+            dtype: In which an engine with weights of its own is to hold them; None for the same.
+        """
+        kept = dtype or self.dtype
+        copy = Model(self.source, kept, self.tokenizer, self.config, adapter=self.adapter)
         copy.__dict__["network"] = network
         return copy
 
@@ -123,7 +129,7 @@ def open_model(name: str, dtype: Dtype = "float32") -> Model:
     if adapter is not None:
         source = source_of(_base_of(adapter))
     _refuse_missing(source)
-    hub_id, revision = _revision(source)
+    hub_id, revision = split_revision(source)
     try:
         config = AutoConfig.from_pretrained(hub_id, revision=revision)
         tokenizer = AutoTokenizer.from_pretrained(hub_id, revision=revision)
@@ -150,7 +156,7 @@ def _read_weights(model: Model) -> PreTrainedModel:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    name, revision = _revision(model.source)
+    name, revision = split_revision(model.source)
     try:
         network = AutoModelForCausalLM.from_pretrained(
             name, revision=revision, dtype=getattr(torch, model.dtype)
@@ -170,10 +176,10 @@ def _unreadable(source: str, error: Exception) -> CheckpointError:
     )
 
 
-def _revision(source: str) -> tuple[str, str]:
-    """A hub id and its revision; a folder stays whole."""
+def split_revision(source: str) -> tuple[str, str | None]:
+    """A hub id and its revision, main if none is named; a folder stays whole and has none."""
     if Path(source).is_dir():
-        return source, "main"
+        return source, None
     name, _, revision = source.partition("@")
     return name, revision or "main"
 
@@ -189,10 +195,11 @@ def _base_of(adapter: str) -> str:
         CheckpointError: the adapter does not say.
     """
     path = Path(adapter, "adapter_config.json")
-    base = read_json(path).get("base_model_name_or_path")
+    described = read_json(path)
+    base, revision = described.get("base_model_name_or_path"), described.get("revision")
     if not base:
         raise CheckpointError(f"{path} does not name its base_model_name_or_path")
-    return str(base)
+    return f"{base}@{revision}" if revision and not Path(str(base)).is_dir() else str(base)
 
 
 def _refuse_missing(source: str) -> None:
@@ -251,7 +258,7 @@ def _commit_of(source: str) -> str:
         return source
     from transformers import AutoConfig
 
-    name, revision = _revision(source)
+    name, revision = split_revision(source)
     try:
         commit = AutoConfig.from_pretrained(name, revision=revision)._commit_hash
     except (OSError, ValueError):
@@ -269,19 +276,71 @@ def completion_logits(network: PreTrainedModel, views: Sequence[TeacherView]) ->
     Returns:
         [N, V], the completion tokens of all rollouts one after the other, in order of `views`.
     """
+    logits_BSV = network(input_ids=_padded(network, views), use_cache=False).logits
+    logits_NV: torch.Tensor = logits_BSV[_places(network, views)]
+    return logits_NV
+
+
+def completion_hidden(
+    network: PreTrainedModel,
+    views: Sequence[TeacherView],
+    decoder: Callable[..., Any] | None = None,
+) -> torch.Tensor:
+    """Last hidden states from which `head_of` predicts each completion token, without padding.
+
+    Args:
+        network: The model, or a peft model around it; gradients flow if they are enabled.
+        views: For each rollout what is read and where its completion tokens lie, [B].
+        decoder: `decoder_of(network)` as torch compiled it; None for the thing itself.
+
+    Returns:
+        [N, H], the completion tokens of all rollouts one after the other, in order of `views`.
+    """
+    read = decoder_of(network) if decoder is None else decoder
+    hidden_BSH = read(input_ids=_padded(network, views), use_cache=False).last_hidden_state
+    hidden_NH: torch.Tensor = hidden_BSH[_places(network, views)]
+    return hidden_NH
+
+
+def decoder_of(network: PreTrainedModel) -> torch.nn.Module:
+    """All of it but the output layer."""
+    decoder: torch.nn.Module = _inner(network).get_decoder()
+    return decoder
+
+
+def head_of(network: PreTrainedModel) -> torch.nn.Linear:
+    """The output layer, which makes logits of hidden states."""
+    head: torch.nn.Linear = _inner(network).get_output_embeddings()
+    return head
+
+
+def _inner(network: PreTrainedModel) -> PreTrainedModel:
+    """The transformers model within a peft model, or the model itself."""
+    get_base_model = getattr(network, "get_base_model", None)
+    inner: PreTrainedModel = network if get_base_model is None else get_base_model()
+    return inner
+
+
+def _padded(network: PreTrainedModel, views: Sequence[TeacherView]) -> torch.Tensor:
+    """What is read, [B, S]. Padding stands on the right, so under a causal mask nobody sees it."""
     import torch
 
     width = max(len(view.input_ids) for view in views)
-    device = network.device
     input_ids_BS = torch.zeros((len(views), width), dtype=torch.long)
     for row, view in enumerate(views):
         input_ids_BS[row, : len(view.input_ids)] = torch.tensor(view.input_ids)
-    # Padding stands on the right, so under a causal mask no completion token ever sees it.
-    logits_BSV = network(input_ids=input_ids_BS.to(device), use_cache=False).logits
+    return input_ids_BS.to(network.device)
+
+
+def _places(
+    network: PreTrainedModel, views: Sequence[TeacherView]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row and column of the positions that predict the completion tokens, [N] each."""
+    import torch
+
     rows_N = torch.tensor([row for row, view in enumerate(views) for _ in view.positions])
     columns_N = torch.tensor([position - 1 for view in views for position in view.positions])
-    logits_NV: torch.Tensor = logits_BSV[rows_N.to(device), columns_N.to(device)]
-    return logits_NV
+    return rows_N.to(network.device), columns_N.to(network.device)
 
 
 def student_view(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> TeacherView:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+Drop = Literal["overlong", "critique"]
 
 
 class FinishReason(StrEnum):
@@ -172,15 +175,16 @@ class Critique:
     Attributes:
         rollout_id: The rollout judged.
         critic: Name of the critic.
-        case: Which of the four cases.
+        case: Which of the four cases, None if what the critic wrote cannot be read as a critique.
         text: What the teacher reads: correct steps verbatim, then the correction, to the answer.
+            Where there is no case, all that the critic wrote.
         first_wrong_step: Number (from 1) of the first wrong or missing step, None in case A.
         tokens: Tokens the critic read and wrote; 0 for a critic that is no model.
     """
 
     rollout_id: str
     critic: str
-    case: CritiqueCase
+    case: CritiqueCase | None
     text: str
     first_wrong_step: int | None
     tokens: int = 0
@@ -191,7 +195,7 @@ class TeacherView:
     """What the teacher reads, and where each completion token lies in it.
 
     Attributes:
-        input_ids: The teacher's prompt followed by the completion, [S].
+        input_ids: The teacher's prompt followed by the completion, [S]; neither is ever cut.
         positions: Index into `input_ids` of each completion token, [T], strictly rising, from 1 on.
     """
 
@@ -220,6 +224,9 @@ class Feedback:
         view: What the teacher reads, None if the condition has no teacher.
         context: The text that was added to the teacher's prompt, None without a teacher.
         critique: The critique the context came from, None if it came from none.
+        dropped: Why there is no view although the condition has a teacher: its prompt and the
+            completion are longer than the model reads, or there is no critique of the rollout.
+            Such a rollout is left out of training and counted.
     """
 
     rollout_id: str
@@ -227,6 +234,7 @@ class Feedback:
     view: TeacherView | None = None
     context: str | None = None
     critique: Critique | None = None
+    dropped: Drop | None = None
 
 
 @dataclass(frozen=True, slots=True)

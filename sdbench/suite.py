@@ -32,6 +32,8 @@ from sdbench.evaluate.sample import Engines
 from sdbench.grading import Grader
 from sdbench.rundir import Row, RunDir, write_json
 from sdbench.train.loop import train
+from sdbench.train.processes import open_state
+from sdbench.train.warmup import folder_of, warm_up
 
 BASE = "base"
 
@@ -92,6 +94,22 @@ def cells(suite: Suite, arms: Sequence[str], seeds: Sequence[int], out: Path) ->
     runs = [Cell(arm, seed, run_folder(out, suite, arm, seed)) for arm in arms for seed in seeds]
     runs.sort(key=lambda cell: -work(suite, cell).rollouts)
     return [Cell(BASE, 0, run_folder(out, suite, BASE, 0)), *runs]
+
+
+def warmed(suite: Suite, out: Path, progress: Callable[[int, float], None]) -> Suite:
+    """The suite with its warmed model, which is made if it is not there; without one, itself.
+
+    Args:
+        suite: A suite as it was loaded.
+        out: Where its runs go.
+        progress: Called after each update of the warm-up with its number and loss.
+    """
+    if suite.warmup is None:
+        return suite
+    folder = folder_of(suite, out)
+    with open_state().main_process_first():
+        start = warm_up(suite, folder, progress)
+    return suite.model_copy(update={"model": str(start.folder)})
 
 
 def run_folder(out: Path, suite: Suite, arm: str, seed: int) -> Path:
@@ -184,7 +202,15 @@ def run_cell(suite: Suite, cell: Cell, queue: Queue[Advance]) -> None:
         if cell.condition == BASE:
             evaluate_base(suite, cell.folder, grader, engines, sampled)
         else:
-            run = train(suite, cell.condition, cell.seed, cell.folder, updated)
+            command = f"sdbench train --suite {suite.name} --condition {cell.condition}"
+            run = train(
+                suite,
+                cell.condition,
+                cell.seed,
+                cell.folder,
+                updated,
+                f"{command} --seed {cell.seed}",
+            )
             evaluate_run(run, suite, grader, engines, sampled)
             analyse_run(suite, cell.condition, run, grader)
     queue.put(Advance(cell, "done", 0, {}))

@@ -10,9 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 _STEP_OPEN = re.compile(r"\s*<step_(\d+)>")
 _TAG = re.compile(r"</?(?:step_\d+|answer)>")
+StepRole = Literal["correct", "first_wrong", "later"]
+CORRECT: StepRole = "correct"
+FIRST_WRONG: StepRole = "first_wrong"
+LATER: StepRole = "later"
+# Tokens decoded at once by `token_ends`, and how many of them the next run decodes again.
+RUN, OVERLAP = 32, 8
+_HALF = "\N{REPLACEMENT CHARACTER}"
 _ANSWER = re.compile(r"\s*<answer>(.*?)</answer>", re.DOTALL)
 
 
@@ -89,17 +97,23 @@ def join(steps: Sequence[str], answer: str | None = None) -> str:
 def token_ends(token_ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[int]:
     """Where each token ends in the decoded text, in characters.
 
-    Prefixes are decoded, not single tokens, so a character made of several tokens is counted
-    once, at the token that completes it.
+    Runs of tokens are decoded, not single ones, so a character made of several tokens is counted
+    once, at the token that completes it. A run overlaps the one before it, so that what a decoder
+    does to the start of a text does not move the ends.
 
     Returns:
         One end for each token, never falling; the last is the length of the whole text.
     """
     ends: list[int] = []
+    start, before = 0, 0  # The run's first token, and the characters that stand before the run.
     for count in range(1, len(token_ids) + 1):
-        prefix = decode(token_ids[:count])
-        end = len(prefix.rstrip("�")) if count < len(token_ids) else len(prefix)
+        run = decode(token_ids[start:count])
+        end = before + (len(run.rstrip(_HALF)) if count < len(token_ids) else len(run))
         ends.append(max(end, ends[-1] if ends else 0))
+        if count - start >= RUN and not run.endswith(_HALF):
+            overlap = decode(token_ids[count - OVERLAP : count])
+            if run.endswith(overlap) and overlap:
+                start, before = count - OVERLAP, before + len(run) - len(overlap)
     return ends
 
 
@@ -112,3 +126,32 @@ def token_span(ends: Sequence[int], start: int, end: int) -> range:
         if first < end and last > start
     ]
     return range(touched[0], touched[-1] + 1) if touched else range(0)
+
+
+def step_roles(
+    text: str, ends: Sequence[int], first_wrong_step: int | None
+) -> tuple[StepRole, ...]:
+    """The role of each token of a completion of which it is known where it goes wrong.
+
+    Args:
+        text: The completion.
+        ends: Where each token ends in it, from `token_ends`.
+        first_wrong_step: Number, from 1, of the first wrong step; that after the last one if a step
+            is missing or the answer is wrong; None if all is right.
+
+    Returns:
+        `correct`, `first_wrong` or `later` for each token. Where nothing wrong is written, because a
+        step is missing, what follows the written steps is `later`.
+    """
+    if first_wrong_step is None:
+        return (CORRECT,) * len(ends)
+    steps = parse(text).steps
+    if first_wrong_step > len(steps):
+        right = steps[-1].end if steps else 0
+        return tuple(CORRECT if end <= right else LATER for end in ends)
+    wrong = steps[first_wrong_step - 1]
+    span = token_span(ends, wrong.start, wrong.end)
+    return tuple(
+        CORRECT if index < span.start else FIRST_WRONG if index in span else LATER
+        for index in range(len(ends))
+    )

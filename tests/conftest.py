@@ -78,7 +78,7 @@ def attempt_at(organism: Model) -> MakeAttempt:
             problem_id=problem.id,
             update=1,
             index=index,
-            prompt_ids=prompts.solver(organism.tokenizer, problem.prompt),
+            prompt_ids=prompts.solver(organism.tokenizer, "organism", problem.prompt),
             completion_ids=ids,
             sampling_logprobs=(-0.5,) * len(ids),
             text=text,

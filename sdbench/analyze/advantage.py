@@ -27,7 +27,7 @@ from sdbench.config import Suite
 from sdbench.critics import oracle
 from sdbench.engines.base import Engine, Request, Sampling, generate
 from sdbench.grading import Answer, Grader
-from sdbench.losses.base import token_advantages
+from sdbench.losses.base import LossInputs
 from sdbench.records import Attempt, Feedback, Problem, Rollout
 from sdbench.rundir import Row
 
@@ -83,8 +83,11 @@ def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
     engine = assembly.untrained_engine(suite)
     attempts = common_attempts(suite, engine, grader)
     groups = [Group(attempt.problem, (attempt,)) for attempt in attempts]
-    condition = resolve(suite, arm_name).build(assembly.surroundings(suite, engine.model))
-    feedback = condition.feedback(groups)
+    surroundings = assembly.surroundings(suite, engine.model)
+    try:
+        feedback = resolve(suite, arm_name).build(surroundings).feedback(groups)
+    finally:
+        surroundings.critic.close()
     if all(one.view is None for one in feedback):
         return None
     return summarise(mark(engine, attempts, feedback), suite.analysis.examples)
@@ -93,8 +96,11 @@ def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
 def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attempt]:
     """One rollout of the untrained policy on each of the first validation problems."""
     problem_set = problems.load(suite.task, "validation", suite.analysis.traces)
+    turns = {p.id: prompts.solver_turn(suite.prompts, p.prompt) for p in problem_set}
+    tokenizer, thinking = engine.model.tokenizer, suite.thinking.student
     requests = [
-        Request(p.id, prompts.solver(engine.model.tokenizer, p.prompt), (0,)) for p in problem_set
+        Request(id, prompts.encode(tokenizer, turn, thinking), (0,), turn)
+        for id, turn in turns.items()
     ]
     sampling = Sampling(
         suite.sampling.temperature, suite.sampling.max_tokens, suite.evaluation.seed
@@ -248,10 +254,12 @@ def _advantages(
     students = [models.student_view(a.rollout.prompt_ids, a.rollout.completion_ids) for a in batch]
     teachers = [one.view for one in feedback if one.view is not None]
     ids_N = torch.tensor([token for attempt in batch for token in attempt.rollout.completion_ids])
-    advantages_N = token_advantages(
-        models.completion_logits(network, students),
-        models.completion_logits(network, teachers),
-        ids_N.to(network.device),
+    inputs = LossInputs(
+        completion_ids_N=ids_N.to(network.device),
+        policy_logits_NV=models.completion_logits(network, students),
+        sampling_logprobs_N=torch.zeros(len(ids_N), device=network.device),
+        temperature=1.0,
+        teacher_logits_NV=models.completion_logits(network, teachers),
     )
     lengths = [len(attempt.rollout.completion_ids) for attempt in batch]
-    return [part.tolist() for part in advantages_N.cpu().split(lengths)]
+    return [part.tolist() for part in inputs.token_advantages_N.cpu().split(lengths)]

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Annotated, Protocol, cast
+from typing import Annotated, ClassVar, Literal, Protocol, cast
 
 from pydantic import Field
 
 from sdbench import plugins
-from sdbench.config import Frozen, Suite, validate
+from sdbench.config import Frozen, Normalisation, Suite, validate
 from sdbench.critics.base import Critic
 from sdbench.prompts import ContextKind
-from sdbench.records import Attempt, Feedback, Problem, Rollout, TeacherView
+from sdbench.records import Attempt, Critique, Drop, Feedback, Problem, Rollout, TeacherView
 
 EncodeTeacher = Callable[[ContextKind, Problem, str], tuple[int, ...]]
 
@@ -28,14 +28,29 @@ class ConditionConfig(Frozen):
     Attributes:
         uses: The plugin, if the table's name is another: two arms of one condition.
         loss: Name of the loss plugin.
+        loss_options: Options of the loss for this arm, over those of `[loss.<name>]`.
+        normalisation: None takes the suite's `train.normalisation`.
         group_size: Rollouts a problem.
         problems_per_update: None takes the suite's `train.problems_per_update`.
+        rollouts: Trains on all of them, or only on those with a right or a wrong answer.
     """
+
+    teaches: ClassVar[bool] = True
+    """Whether the feedback holds teacher's views."""
+    compares: ClassVar[bool] = False
+    """Whether the feedback on a rollout depends on the others of its group."""
 
     uses: str | None = None
     loss: str
+    loss_options: dict[str, object] = Field(default_factory=dict)
+    normalisation: Normalisation | None = None
     group_size: Annotated[int, Field(gt=0)]
     problems_per_update: Annotated[int, Field(gt=0)] | None = None
+    rollouts: Literal["all", "correct", "incorrect"] = "all"
+
+    def trains_on(self, attempt: Attempt) -> bool:
+        """Whether `rollouts` lets this one be trained on."""
+        return self.rollouts == "all" or attempt.verdict.correct == (self.rollouts == "correct")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +68,33 @@ class Surroundings:
     Attributes:
         critic: The suite's frozen critic.
         encode_teacher: Token ids of the teacher's prompt for a kind of context, a problem, a text.
+        max_length: Most tokens that the teacher reads, prompt and completion together.
     """
 
     critic: Critic
     encode_teacher: EncodeTeacher
+    max_length: int
 
-    def view(self, kind: ContextKind, attempt: Attempt, context: str) -> TeacherView:
-        """The teacher's view of a rollout: its prompt with the context, then the completion."""
+    def view(self, kind: ContextKind, attempt: Attempt, context: str) -> TeacherView | None:
+        """The teacher's view of a rollout: its prompt with the context, then the completion.
+
+        Returns:
+            None if that is longer than the model reads: nothing is ever cut.
+        """
         prompt_ids = self.encode_teacher(kind, attempt.problem, context)
+        if len(prompt_ids) + len(attempt.rollout.completion_ids) > self.max_length:
+            return None
         return append_completion(prompt_ids, attempt.rollout)
+
+    def taught(
+        self, kind: ContextKind, attempt: Attempt, context: str, critique: Critique | None = None
+    ) -> Feedback:
+        """Feedback by a teacher that reads this context, dropped where that is too long to read."""
+        view = self.view(kind, attempt, context)
+        dropped: Drop | None = "overlong" if view is None else None
+        return Feedback(
+            attempt.rollout.id, view=view, context=context, critique=critique, dropped=dropped
+        )
 
 
 class Condition(Protocol):
@@ -71,8 +104,8 @@ class Condition(Protocol):
         """Feedback on the rollouts of one update.
 
         Returns:
-            At most one feedback for each rollout, in any order; a rollout without one is not
-            trained on, and counted.
+            At most one feedback for each rollout, in any order; a rollout without one, or with one
+            that was dropped, is not trained on, and counted.
         """
         ...
 

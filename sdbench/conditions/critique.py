@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
-from sdbench.records import Feedback
+from sdbench.records import Attempt, Critique, Feedback
 
 
 class Config(ConditionConfig):
@@ -34,16 +34,12 @@ class Critiqued:
         self._surroundings = surroundings
 
     def feedback(self, groups: Sequence[Group]) -> list[Feedback]:
-        """One teacher's view for each rollout that the critic judged."""
-        attempts = {a.rollout.id: a for group in groups for a in group.attempts}
-        return [
-            Feedback(
-                critique.rollout_id,
-                view=self._surroundings.view(
-                    "critique", attempts[critique.rollout_id], critique.text
-                ),
-                context=critique.text,
-                critique=critique,
-            )
-            for critique in self._surroundings.critic.critique(list(attempts.values()))
-        ]
+        """One teacher's view for each rollout of which there is a critique; the others are dropped."""
+        attempts = [attempt for group in groups for attempt in group.attempts]
+        found = {one.rollout_id: one for one in self._surroundings.critic.critique(attempts)}
+        return [self._of(attempt, found.get(attempt.rollout.id)) for attempt in attempts]
+
+    def _of(self, attempt: Attempt, critique: Critique | None) -> Feedback:
+        if critique is None or critique.case is None:
+            return Feedback(attempt.rollout.id, critique=critique, dropped="critique")
+        return self._surroundings.taught("critique", attempt, critique.text, critique)

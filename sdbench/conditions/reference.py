@@ -49,5 +49,4 @@ class Reference:
                 f"problem {attempt.problem.id} of task {attempt.problem.task} has no worked solution,"
                 " which the condition 'reference' needs"
             )
-        view = self._surroundings.view("solution", attempt, solution)
-        return Feedback(attempt.rollout.id, view=view, context=solution)
+        return self._surroundings.taught("solution", attempt, solution)

@@ -12,6 +12,7 @@ from sdbench.arithmetic import expression
 from sdbench.arithmetic.checker import Check, check, order_of
 from sdbench.arithmetic.worked import write_steps
 from sdbench.config import Frozen
+from sdbench.critics.base import CriticSurroundings
 from sdbench.errors import CriticError
 from sdbench.records import Attempt, Critique, CritiqueCase, Problem
 
@@ -22,7 +23,7 @@ class Config(Frozen):
     """No options."""
 
 
-def build(config: Config) -> Oracle:
+def build(config: Config, surroundings: CriticSurroundings) -> Oracle:
     """The oracle."""
     return Oracle()
 
@@ -51,6 +52,9 @@ class Oracle:
     def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
         """Judges attempts; see `critics.base.Critic.critique`."""
         return [_critique(attempt) for attempt in attempts]
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _critique(attempt: Attempt) -> Critique:

@@ -17,6 +17,8 @@ from sdbench.records import Completion
 
 if TYPE_CHECKING:
     import numpy as np
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
     from sdbench.models import Model
 
@@ -58,11 +60,22 @@ class Sampling:
 
 
 class Engine(Protocol):
-    """Writes completions with one model at a time."""
+    """Writes completions with one model at a time.
+
+    A stream may run in any thread, one at a time; everything else is called while none is under way.
+    """
 
     @property
     def model(self) -> Model:
-        """The model it samples; engines in this process share its weights with whoever trains them."""
+        """The model it samples."""
+        ...
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether it samples the very weights that are trained, so never while they change.
+
+        Otherwise it has its own copy as of the last `sync`, and may sample during an update.
+        """
         ...
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
@@ -82,6 +95,22 @@ class Engine(Protocol):
 
     def switch(self, model: Model) -> None:
         """Samples another model from now on, without starting anew where that can be avoided."""
+        ...
+
+    def sync(self, network: PreTrainedModel | PeftModel) -> None:
+        """Takes over the current weights of the model under training.
+
+        Called before the first rollouts, which also tells the engine what will be trained, and
+        after each update. Completions drawn from now on are this network's.
+
+        Args:
+            network: All weights, or a LoRA adapter over weights that are still those of
+                `model.source`: a peft model.
+
+        Raises:
+            ConfigError: the engine cannot serve what is trained this way.
+            EngineError: the weights did not arrive.
+        """
         ...
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ and batching see real records with real tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -16,6 +17,10 @@ from sdbench.engines.base import Request, Sampling, refuse_overlong
 from sdbench.errors import EngineError
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class Config(Frozen):
@@ -34,11 +39,16 @@ def build(config: Config, model: Model) -> FakeEngine:
 
 
 class FakeEngine:
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        syncs: How often it was given the weights of a model under training.
+    """
 
     def __init__(self, config: Config, model: Model) -> None:
         self._script = config.script
         self._model = model
+        self.syncs = 0
 
     @property
     def model(self) -> Model:
@@ -48,6 +58,15 @@ class FakeEngine:
     def switch(self, model: Model) -> None:
         """Encodes with another model's tokenizer; the script stays."""
         self._model = model
+
+    @property
+    def shares_weights(self) -> bool:
+        """No: the script depends on none."""
+        return False
+
+    def sync(self, network: PreTrainedModel | PeftModel) -> None:
+        """Counts; the script stays."""
+        self.syncs += 1
 
     def close(self) -> None:
         """Nothing is held."""

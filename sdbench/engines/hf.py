@@ -3,13 +3,15 @@
 Prompts are left-padded and read once however many samples they get; the key-value cache grows in
 place; rows that have ended leave the batch. Tokens are drawn by inverse transform from uniforms that
 belong to (seed, request, index).
+
+A model under training is sampled as it stands, adapter included: there is one copy of its weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
 import torch
@@ -21,6 +23,9 @@ from sdbench.config import Frozen
 from sdbench.engines.base import Request, Sampling, refuse_overlong, uniforms
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 COMPACT_BELOW = 0.8
 
@@ -56,6 +61,16 @@ class HFEngine:
         """Samples another model; its weights are read here."""
         self._model = model
         _ = model.network
+
+    @property
+    def shares_weights(self) -> bool:
+        """Yes: what an optimiser changes is sampled at once."""
+        return True
+
+    def sync(self, network: PreTrainedModel | PeftModel) -> None:
+        """Nothing is copied; a network that is not the model's own takes its place."""
+        if network is not self._model.network:
+            self._model = self._model.around(cast(PreTrainedModel, network))
 
     def close(self) -> None:
         """Nothing is held but the model."""

@@ -9,26 +9,40 @@ Whether the same seed gives the same completion again is up to the server; vLLM 
 rounding that depends on what else is in its batch. The distribution is the model's own: what a
 server would take from a generation config or from its own defaults (top-p, top-k, min-p, a penalty on
 repetition) is sent with the value that turns it off.
+
+Of models under training a server can take over LoRA adapters, if it is vLLM and has been told that it
+may: each is a folder that the server reads, under a new name each time, since vLLM keeps what it has
+computed with an adapter under that adapter's name. The one before is then unloaded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import shutil
 from collections.abc import Coroutine, Iterator, Sequence
-from itertools import islice
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from sdbench.config import Frozen
+from sdbench.engines import _weights
 from sdbench.engines.base import Request, Sampling, key, refuse_overlong
-from sdbench.errors import EngineError
+from sdbench.errors import ConfigError, EngineError
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
 
 if TYPE_CHECKING:
     import openai
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 # OpenAI's clients refuse to start without a key, and servers that ask for none take any.
 NO_KEY = "none"
@@ -67,6 +81,8 @@ class Config(Frozen):
         scaled_logprobs: Whether the server tells log-probabilities after the temperature, as vLLM
             does under `--logprobs-mode processed_logprobs`. Otherwise they are the model's own, and
             asking for them at a temperature other than 0 and 1 is refused.
+        adapter_folder: Where adapters under training are written for the server, which must see them
+            under the same path; None for a temporary folder, for a server on this machine.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://")] = "http://localhost:8000/v1"
@@ -78,11 +94,20 @@ class Config(Frozen):
     timeout_seconds: Annotated[float, Field(gt=0)] = 600
     extensions: bool = True
     scaled_logprobs: bool = False
+    adapter_folder: str | None = None
 
 
 def build(config: Config, model: Model) -> ServerEngine:
     """The engine; the server is first spoken to when samples are drawn."""
     return ServerEngine(config, model)
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    """An adapter under training that the server has been given."""
+
+    name: str
+    folder: Path
 
 
 class ServerEngine:
@@ -91,6 +116,10 @@ class ServerEngine:
     def __init__(self, config: Config, model: Model) -> None:
         self._config = config
         self._model = model
+        self._shared: TemporaryDirectory[str] | None = None
+        self._run_name = f"sdbench-{secrets.token_hex(4)}"
+        self._serial = count(1)
+        self._synced: _Adapter | None = None
         self._names = {_name(model): config.served_name or _name(model)}
 
     @property
@@ -98,12 +127,41 @@ class ServerEngine:
         """The model that the server is asked for; its weights are not read here."""
         return self._model
 
+    @property
+    def shares_weights(self) -> bool:
+        """No: the server has its own copy."""
+        return False
+
     def switch(self, model: Model) -> None:
         """Asks the server for another model from now on."""
+        self._unload(self._synced)
+        self._synced = None
         self._model = model
 
+    def sync(self, network: PreTrainedModel | PeftModel) -> None:
+        """Has the server load the adapter under training, and unload the one before.
+
+        Raises:
+            ConfigError: there is no adapter, or this server's settings do not tell what training needs.
+            EngineError: the server does not load it.
+        """
+        self._refuse_training(network)
+        number = next(self._serial)
+        path = _weights.write_adapter(network, self._shared_folder() / str(number))
+        adapter = _Adapter(f"{self._run_name}-{number}", path)
+        self._load(adapter)
+        before, self._synced = self._synced, adapter
+        self._unload(before)
+
     def close(self) -> None:
-        """Nothing is held: connections end with the stream that opened them."""
+        """Unloads the adapter under training; connections end with the stream that opened them."""
+        # The server may be just what has failed; its adapters are bounded by its own settings.
+        with suppress(EngineError):
+            self._unload(self._synced, retries=0)
+        self._synced = None
+        if self._shared is not None:
+            self._shared.cleanup()
+            self._shared = None
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """Draws every wanted sample; see `engines.base.Engine.stream`.
@@ -145,20 +203,84 @@ class ServerEngine:
                 hint="start vLLM with --logprobs-mode processed_logprobs and set scaled_logprobs",
             )
 
+    def _refuse_training(self, network: PreTrainedModel | PeftModel) -> None:
+        """Refuses what cannot be trained through a server."""
+        config = self._config
+        if not _weights.is_adapted(network):
+            raise ConfigError(
+                f"all weights are trained, and the server at {config.url} can take over a LoRA"
+                " adapter only",
+                hint="add [lora] to the suite, or train with engine vllm or hf",
+            )
+        if config.api != "completions" or not config.extensions:
+            raise ConfigError(
+                f"engine server has api = {config.api!r} and extensions = {config.extensions};"
+                " training needs the ids and log-probabilities of all tokens, which vLLM tells with"
+                " api = 'completions' and extensions = true",
+            )
+
+    def _shared_folder(self) -> Path:
+        """A folder of this engine's own that the server can read."""
+        if self._shared is None:
+            parent = self._config.adapter_folder
+            if parent is not None:
+                parent = str(Path(parent).expanduser().absolute())
+                Path(parent).mkdir(parents=True, exist_ok=True)
+            self._shared = TemporaryDirectory(prefix="sdbench-", dir=parent)
+            # Whoever runs the server may be another user.
+            Path(self._shared.name).chmod(0o755)
+        return Path(self._shared.name)
+
+    def _load(self, adapter: _Adapter) -> None:
+        openai = _openai()
+        body = {"lora_name": adapter.name, "lora_path": str(adapter.folder)}
+        with openai.OpenAI(**self._connection()) as client:
+            try:
+                client.post("/load_lora_adapter", cast_to=str, body=body)
+            except openai.APIError as error:
+                # The name is this engine's own, so an answer got lost and the request was repeated.
+                if "already been loaded" not in _message(error):
+                    raise self._not_loaded(error, adapter) from error
+
+    def _not_loaded(self, error: openai.APIError, adapter: _Adapter) -> EngineError:
+        found = self._failure(error, f"the load of adapter {adapter.folder}")
+        status = getattr(error, "status_code", None)
+        if status in (401, 403):
+            return found
+        if status == 404 and _message(error) != "Not Found":
+            hint = "the server must see this folder: set adapter_folder to one that both share"
+        else:
+            rank = _weights.adapter_rank(adapter.folder)
+            hint = f"run `{_serve_adapters(self._model, rank)}`"
+        return EngineError(str(found.args[0]), hint=hint)
+
+    def _unload(self, adapter: _Adapter | None, retries: int | None = None) -> None:
+        """Has the server forget an adapter, and deletes its folder."""
+        if adapter is None:
+            return
+        openai = _openai()
+        options = self._connection() | ({} if retries is None else {"max_retries": retries})
+        with openai.OpenAI(**options) as client:
+            try:
+                body = {"lora_name": adapter.name}
+                client.post("/unload_lora_adapter", cast_to=str, body=body)
+            except openai.NotFoundError:
+                pass  # A server that has been started anew has forgotten it already.
+            except openai.APIError as error:
+                raise self._failure(error, f"the unload of adapter {adapter.name}") from error
+        shutil.rmtree(adapter.folder)
+
     def _client(self) -> openai.AsyncOpenAI:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError as error:
-            raise EngineError(
-                f"the engine server needs the openai package: {error}",
-                hint="pip install 'sdbench[server]'",
-            ) from error
-        return AsyncOpenAI(
-            base_url=self._config.url,
-            api_key=os.environ.get(self._config.key_variable) or NO_KEY,
-            max_retries=self._config.retries,
-            timeout=self._config.timeout_seconds,
-        )
+        found: openai.AsyncOpenAI = _openai().AsyncOpenAI(**self._connection())
+        return found
+
+    def _connection(self) -> dict[str, Any]:
+        return {
+            "base_url": self._config.url,
+            "api_key": os.environ.get(self._config.key_variable) or NO_KEY,
+            "max_retries": self._config.retries,
+            "timeout": self._config.timeout_seconds,
+        }
 
     async def _draw(
         self, client: openai.AsyncOpenAI, request: Request, index: int, sampling: Sampling
@@ -212,6 +334,11 @@ class ServerEngine:
             raise self._no_completion(where, f"{place}: {first['msg']}") from error
         choice = reply.choices[0]
         ids = choice.token_ids or ()
+        if self._synced is not None and not ids:
+            raise EngineError(
+                f"{self._config.url} does not tell the token ids of {where}, which training needs",
+                hint="serve the model with vLLM, which tells them for return_token_ids",
+            )
         tokens = len(ids) or (reply.usage.completion_tokens if reply.usage else None)
         if tokens is None:
             raise self._no_completion(where, "neither token_ids nor usage.completion_tokens")
@@ -266,6 +393,8 @@ class ServerEngine:
 
     def _served(self) -> str:
         """What the server calls the model."""
+        if self._synced is not None:
+            return self._synced.name
         name = _name(self._model)
         return self._names.get(name, name)
 
@@ -399,6 +528,17 @@ def _seed(sampling: Sampling, request_id: str, index: int) -> int:
     return int.from_bytes(key(sampling, request_id, index)[:4], "little") >> 1
 
 
+def _openai() -> ModuleType:
+    try:
+        import openai
+    except ImportError as error:
+        raise EngineError(
+            f"the engine server needs the openai package: {error}",
+            hint="pip install 'sdbench[server]'",
+        ) from error
+    return openai
+
+
 def _name(model: Model) -> str:
     return model.adapter or model.source
 
@@ -409,6 +549,12 @@ def _serve(model: Model) -> str:
         return f"vllm serve {model.source}"
     lora = f"--enable-lora --lora-modules {model.adapter}={model.adapter}"
     return f"vllm serve {model.source} {lora}"
+
+
+def _serve_adapters(model: Model, rank: int) -> str:
+    """The command that serves a model under adapters that are still to come."""
+    allow = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+    return f"{allow} vllm serve {model.source} --enable-lora --max-lora-rank {rank}"
 
 
 def _message(error: openai.APIError) -> str:

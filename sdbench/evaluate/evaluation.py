@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +21,7 @@ from sdbench.evaluate import lm_eval_layout, score
 from sdbench.evaluate.sample import Engines, Settings, Source, sample
 from sdbench.evaluate.select import CROSS_FIT, Selection, cross_fit, select
 from sdbench.grading import Answer, Grader
+from sdbench.prompts import Style
 from sdbench.records import Problem, Sample, Verdict
 from sdbench.rundir import Row, RunDir, read_json, to_row, write_json, write_rows
 
@@ -42,6 +43,8 @@ class Plan:
         temperature: Of the draws.
         max_tokens: Token cap.
         seed: Of the draws.
+        style: Of the solver's prompt.
+        thinking: Whether the solver may think first; None leaves it to the chat template.
         trial: Whether `problems` is a limit for a trial and not the suite's own number.
     """
 
@@ -55,6 +58,8 @@ class Plan:
     temperature: float
     max_tokens: int
     seed: int
+    style: Style = "plain"
+    thinking: bool | None = None
     trial: bool = False
 
     @property
@@ -68,6 +73,8 @@ class Plan:
             max_tokens=self.max_tokens,
             seed=self.seed,
             template=models.template_fingerprint(source),
+            style=self.style,
+            thinking=self.thinking,
         )
 
     @property
@@ -133,7 +140,7 @@ def evaluate(plan: Plan, grader: Grader, engines: Engines, progress: Progress) -
         "split": plan.split,
         "k": plan.k,
         "problems": len(problem_set),
-        "settings": asdict(plan.settings),
+        "settings": plan.settings.as_row(),
         "problems_sha256": problems.fingerprint(problem_set),
     }
     return score_and_write(plan.scored, about, problem_set, samples, grader)
@@ -196,6 +203,8 @@ def checkpoint_plan(
         temperature=suite.evaluation.temperature,
         max_tokens=suite.evaluation.max_tokens,
         seed=suite.evaluation.seed,
+        style=suite.prompts,
+        thinking=suite.thinking.evaluation,
     )
 
 

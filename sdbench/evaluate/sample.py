@@ -35,6 +35,8 @@ class Settings:
         max_tokens: Token cap.
         seed: Of the draws.
         template: Fingerprint of the tokenizer and its chat template.
+        style: Of the solver's prompt.
+        thinking: Whether the solver may think first; None leaves it to the chat template.
     """
 
     model: str
@@ -43,11 +45,29 @@ class Settings:
     max_tokens: int
     seed: int
     template: str = ""
+    style: prompts.Style = "plain"
+    thinking: bool | None = None
 
     @property
     def key(self) -> str:
         """A short hash: samples under the same key are interchangeable."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.as_row()).encode()).hexdigest()[:12]
+
+    def as_row(self) -> Row:
+        """Everything that decides, as in `results.json`.
+
+        Without the prompt's style where that is the bare problem, and without thinking where it is
+        left to the template: neither adds anything then, whatever the style is called.
+        """
+        row: Row = asdict(self)
+        prompt = prompts.fingerprint(self.style)
+        if prompt:
+            row["prompt"] = prompt
+        else:
+            del row["style"]
+        if self.thinking is None:
+            del row["thinking"]
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +202,13 @@ def _draw(
     wanted: Mapping[str, Sequence[int]],
     settings: Settings,
 ) -> Iterator[Sample]:
+    turns = {p.id: prompts.solver_turn(settings.style, p.prompt) for p in problems}
     requests = [
         Request(
-            p.id, prompts.solver(engine.model.tokenizer, p.prompt), tuple(wanted[p.id]), p.prompt
+            p.id,
+            prompts.encode(engine.model.tokenizer, turns[p.id], settings.thinking),
+            tuple(wanted[p.id]),
+            turns[p.id],
         )
         for p in problems
     ]

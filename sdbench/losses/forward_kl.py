@@ -1,29 +1,29 @@
-"""Forward KL, KL(teacher || student) over the full vocabulary, at every completion token.
+"""Forward KL, KL(teacher || student), at every completion token.
 
-Mode covering: the student is pulled up wherever the teacher has mass. The study prints
-D(student || teacher) and calls it forward KL; here the name means the direction written above.
+    sum_v t_v (log t_v - log p_v),   gradient with respect to logits: p - t
+
+t is the teacher, p the student. Mode covering: the student is pulled up wherever the teacher has
+mass. The study prints D(student || teacher) and calls it forward KL; here the name means the
+direction written above. Options (top-k, pointwise clip): `DivergenceConfig`.
 
 Source: 2606.11173, the default divergence; 2601.18734 found it best.
 """
 
 from __future__ import annotations
 
-import torch
-
-from sdbench.config import Frozen
-from sdbench.losses.base import Loss, LossInputs
+from sdbench.losses._divergence import DivergenceConfig, Terms, divergence
+from sdbench.losses.base import Distribution, Loss
 
 
-class Config(Frozen):
-    """No options."""
+class Config(DivergenceConfig):
+    """The options of every divergence."""
 
 
 def build(config: Config) -> Loss:
     """The loss."""
+    return divergence(config, _terms)
 
-    def loss(inputs: LossInputs) -> torch.Tensor:
-        teacher_NV = inputs.teacher_logits().log_softmax(-1)
-        policy_NV = inputs.policy_logits_NV.log_softmax(-1)
-        return (teacher_NV.exp() * (teacher_NV - policy_NV)).sum(-1)
 
-    return loss
+def _terms(policy: Distribution, teacher: Distribution) -> Terms:
+    gaps_NK = teacher.logprobs_NV - policy.logprobs_NV
+    return Terms(gaps_NK.mul_(teacher.probs_NV), teacher.probs_NV.neg())

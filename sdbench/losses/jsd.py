@@ -1,41 +1,44 @@
-"""Generalised Jensen-Shannon divergence over the full vocabulary, at every completion token.
+"""Generalised Jensen-Shannon divergence, at every completion token.
 
     beta KL(teacher || M) + (1 - beta) KL(student || M),  M = beta teacher + (1 - beta) student
+    gradient with respect to logits: (1 - beta) p (log p - log M - KL(student || M))
 
-Bounded by log 2 at beta = 1/2. Divided by 1 - beta it tends to reverse KL as beta tends to 1, and
-divided by beta to forward KL as beta tends to 0.
+p is the student. Bounded by log 2 at beta = 1/2. Divided by 1 - beta it tends to reverse KL as beta
+tends to 1, and divided by beta to forward KL as beta tends to 0. beta is GKD's and so TRL's `beta`
+and `alpha`, but there 0 and 1 stand for the KLs themselves; here they are losses of their own.
+Options besides (top-k, pointwise clip): `DivergenceConfig`.
 
 Source: 2306.13649 (GKD), equation 1 there.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import torch
 from pydantic import Field
 
-from sdbench.config import Frozen
-from sdbench.losses.base import Loss, LossInputs
+from sdbench.losses._divergence import DivergenceConfig, Terms, divergence
+from sdbench.losses.base import Distribution, Loss
 
 
-class Config(Frozen):
-    """Options: the teacher's weight in the mixture."""
+class Config(DivergenceConfig):
+    """The options of every divergence, and the teacher's weight in the mixture."""
 
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 def build(config: Config) -> Loss:
     """The loss."""
-    log_beta, log_rest = math.log(config.beta), math.log1p(-config.beta)
 
-    def loss(inputs: LossInputs) -> torch.Tensor:
-        teacher_NV = inputs.teacher_logits().log_softmax(-1)
-        policy_NV = inputs.policy_logits_NV.log_softmax(-1)
-        mixture_NV = torch.logaddexp(teacher_NV + log_beta, policy_NV + log_rest)
-        from_teacher_N = (teacher_NV.exp() * (teacher_NV - mixture_NV)).sum(-1)
-        from_policy_N = (policy_NV.exp() * (policy_NV - mixture_NV)).sum(-1)
-        return config.beta * from_teacher_N + (1 - config.beta) * from_policy_N
+    def terms(policy: Distribution, teacher: Distribution) -> Terms:
+        mixture_NK = torch.lerp(policy.probs_NV, teacher.probs_NV, config.beta)
+        # Where both are below the type's range, so are the contributions.
+        mixture_NK = mixture_NK.clamp_(min=torch.finfo(mixture_NK.dtype).tiny).log_()
+        contributions_NK = teacher.logprobs_NV - mixture_NK
+        contributions_NK.mul_(teacher.probs_NV).mul_(config.beta)
+        slopes_NK = torch.sub(policy.logprobs_NV, mixture_NK, out=mixture_NK)
+        slopes_NK.mul_(policy.probs_NV).mul_(1 - config.beta)
+        return Terms(contributions_NK.add_(slopes_NK), slopes_NK)
 
-    return loss
+    return divergence(config, terms)

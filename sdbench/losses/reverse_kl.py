@@ -1,28 +1,29 @@
-"""Reverse KL, KL(student || teacher) over the full vocabulary, at every completion token.
+"""Reverse KL, KL(student || teacher), at every completion token.
 
-Mode seeking: the student is pushed down wherever the teacher has no mass.
+    sum_v p_v (log p_v - log t_v),   gradient with respect to logits: p (log p - log t - KL)
+
+p is the student, t the teacher. Mode seeking: the student is pushed down wherever the teacher has
+no mass. Options (top-k, pointwise clip): `DivergenceConfig`.
 
 Source: 2306.13649 (GKD), section 3 there.
 """
 
 from __future__ import annotations
 
-import torch
-
-from sdbench.config import Frozen
-from sdbench.losses.base import Loss, LossInputs
+from sdbench.losses._divergence import DivergenceConfig, Terms, divergence
+from sdbench.losses.base import Distribution, Loss
 
 
-class Config(Frozen):
-    """No options."""
+class Config(DivergenceConfig):
+    """The options of every divergence."""
 
 
 def build(config: Config) -> Loss:
     """The loss."""
+    return divergence(config, _terms)
 
-    def loss(inputs: LossInputs) -> torch.Tensor:
-        teacher_NV = inputs.teacher_logits().log_softmax(-1)
-        policy_NV = inputs.policy_logits_NV.log_softmax(-1)
-        return (policy_NV.exp() * (policy_NV - teacher_NV)).sum(-1)
 
-    return loss
+def _terms(policy: Distribution, teacher: Distribution) -> Terms:
+    gaps_NK = policy.logprobs_NV - teacher.logprobs_NV
+    contributions_NK = gaps_NK.mul_(policy.probs_NV)
+    return Terms(contributions_NK, contributions_NK + policy.probs_NV)

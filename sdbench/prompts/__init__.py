@@ -1,40 +1,150 @@
-"""Every prompt of the project: what the solver reads, and what the teacher reads besides.
+"""Every prompt of the project: what the solver reads, the teacher besides, and a critic.
 
-A style is a folder of texts, one a kind of context. The organism's teacher reads the problem and
-then a context in tags, whatever the context is, because that is all the organism was taught.
+A style is a folder of texts, one a kind of prompt, with names in braces to fill in; `{format}` is
+the style's own `format.txt`. Styles:
+
+- `organism`: the bare problem. Its teacher reads the problem and then a context in tags, whatever the
+  context is, because that is all the organism was taught.
+- `steps`: for language models. The solver is asked for numbered steps in tags, which `traces` reads,
+  and for a box in answer tags, which the grader reads.
+- `plain`: the bare problem, for a model that is only evaluated.
+
+Whether a model may think first is up to its chat template: `thinking` is handed to it as
+`enable_thinking`, which a template that knows no thinking ignores, and None hands it nothing.
+
+The study's prompts are not published; these are the project's own, after its four cases.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from sdbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Style = Literal["organism"]
+Style = Literal["organism", "steps", "plain"]
 ContextKind = Literal["solution", "critique"]
+Kind = Literal["solver", "solution", "critique", "critic", "critic_answer", "critic_solution"]
+
+BARE = "{prompt}"
+_NAME = re.compile(r"\{([a-z]+)\}")
 
 
-def solver(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[int, ...]:
-    """Token ids of the student's prompt: the problem as a user's turn, chat template applied."""
-    messages = [{"role": "user", "content": prompt}]
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    return tuple(cast("list[int]", ids))  # one conversation gives one list of ids
+def solver(
+    tokenizer: PreTrainedTokenizerBase, style: Style, prompt: str, thinking: bool | None = None
+) -> tuple[int, ...]:
+    """Token ids of the student's prompt: `solver_turn` as a user's turn."""
+    return encode(tokenizer, solver_turn(style, prompt), thinking)
 
 
 def teacher(
-    tokenizer: PreTrainedTokenizerBase, style: Style, kind: ContextKind, prompt: str, context: str
+    tokenizer: PreTrainedTokenizerBase,
+    style: Style,
+    kind: ContextKind,
+    prompt: str,
+    context: str,
+    thinking: bool | None = None,
 ) -> tuple[int, ...]:
     """Token ids of the teacher's prompt: the problem together with a context."""
-    # One pass over the text, so that a context that holds a placeholder stays as it is.
-    before, after = template(style, kind).split("{context}")
-    content = before.replace("{prompt}", prompt) + context + after.replace("{prompt}", prompt)
-    return solver(tokenizer, content)
+    turn = _fill(style, kind, {"prompt": prompt, "context": context})
+    return encode(tokenizer, turn, thinking)
+
+
+def critic(
+    tokenizer: PreTrainedTokenizerBase,
+    style: Style,
+    prompt: str,
+    response: str,
+    answer: str | None = None,
+    solution: str | None = None,
+    thinking: bool | None = None,
+) -> tuple[int, ...]:
+    """Token ids of a critic's prompt: `critic_turn` as a user's turn."""
+    return encode(tokenizer, critic_turn(style, prompt, response, answer, solution), thinking)
+
+
+def solver_turn(style: Style, prompt: str) -> str:
+    """What the student is told: the problem, and how to write the solution."""
+    return _fill(style, "solver", {"prompt": prompt})
+
+
+def critic_turn(
+    style: Style, prompt: str, response: str, answer: str | None = None, solution: str | None = None
+) -> str:
+    """What a critic is told: the problem, the solver's response, and what is to be made of it.
+
+    Args:
+        style: Of the solver's own prompt, whose format the critic keeps to.
+        prompt: The problem.
+        response: The solver's completion.
+        answer: The right answer; None for a critic that does not see it.
+        solution: A worked solution; None likewise, or where there is none.
+    """
+    shown = []
+    if answer is not None:
+        shown.append(_fill(style, "critic_answer", {"answer": answer}))
+    if solution is not None:
+        shown.append(_fill(style, "critic_solution", {"solution": solution}))
+    reference = "".join(f"{part}\n\n" for part in shown)
+    values = {"prompt": prompt, "response": response, "reference": reference}
+    return _fill(style, "critic", values)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool | None = None
+) -> tuple[int, ...]:
+    """Token ids of a user's turn, chat template applied, up to where the model goes on.
+
+    Args:
+        tokenizer: The model's.
+        turn: What the user says.
+        thinking: Whether the model may think first; None leaves it to the template.
+    """
+    options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": turn}],
+        add_generation_prompt=True,
+        return_dict=False,
+        **options,
+    )
+    return tuple(cast("list[int]", ids))  # one conversation gives one list of ids
+
+
+def fingerprint(style: Style) -> str:
+    """What tells apart how styles ask the solver: a hash, empty for the bare problem."""
+    asked = solver_turn(style, BARE)
+    return "" if asked == BARE else hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
 @cache
-def template(style: Style, kind: ContextKind) -> str:
-    """The text of a prompt, with `{prompt}` and `{context}` to fill in."""
-    return (Path(__file__).parent / style / f"{kind}.txt").read_text(encoding="utf-8")
+def template(style: Style, kind: Kind) -> str:
+    """The text of a prompt, with names in braces to fill in.
+
+    Raises:
+        ConfigError: the style has no such prompt.
+    """
+    folder = Path(__file__).parent / style
+    path = folder / f"{kind}.txt"
+    if not path.is_file():
+        allowed = ", ".join(
+            sorted(found.parent.name for found in folder.parent.glob(f"*/{kind}.txt"))
+        )
+        raise ConfigError(
+            f"prompts = {style!r} has no text for kind {kind!r}; allowed: {allowed or 'none'}"
+        )
+    text = path.read_text(encoding="utf-8")
+    if "{format}" in text:
+        text = text.replace("{format}", (folder / "format.txt").read_text(encoding="utf-8"))
+    return text
+
+
+def _fill(style: Style, kind: Kind, values: Mapping[str, str]) -> str:
+    """The text with its names filled in; one pass, so that a value that holds a name stays whole."""
+    return _NAME.sub(lambda name: values.get(name[1], name[0]), template(style, kind))

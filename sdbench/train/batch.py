@@ -6,7 +6,7 @@ nobody can tell which condition it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,33 +15,47 @@ from sdbench.conditions.base import Group
 from sdbench.models import student_view
 from sdbench.records import Feedback, TeacherView
 
+IDLE = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One rollout to train on.
 
     Attributes:
+        id: The rollout's.
         student: What the policy reads.
         completion_ids: The rollout's tokens, [T].
         sampling_logprobs: Of these tokens when drawn, [T], nats.
         advantage: Of the whole rollout, None if the condition gives none.
         teacher: What the teacher reads, None if there is no teacher.
+        roles: What step each token belongs to, [T], where the feedback knows it; see `roles.py`.
     """
 
+    id: str
     student: TeacherView
     completion_ids: tuple[int, ...]
     sampling_logprobs: tuple[float, ...]
     advantage: float | None
     teacher: TeacherView | None
+    roles: tuple[str, ...] | None = None
 
     @property
     def teaches(self) -> bool:
         """False if the gradient is exactly zero: advantage 0 and no teacher."""
         return self.teacher is not None or self.advantage != 0
 
+    def trained_tokens(self, skip: int) -> int:
+        """Tokens that count when the first `skip` do not."""
+        return max(0, len(self.completion_ids) - skip)
 
-def items(groups: Sequence[Group], feedback: Sequence[Feedback]) -> list[Item]:
-    """Joins feedback to rollouts by id; rollouts without feedback are left out.
+
+def items(
+    groups: Sequence[Group],
+    feedback: Sequence[Feedback],
+    roles: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[Item]:
+    """Joins feedback to rollouts by id; rollouts without usable feedback are left out.
 
     Raises:
         ValueError: feedback for an unknown rollout, or a view that does not hold its completion.
@@ -50,23 +64,33 @@ def items(groups: Sequence[Group], feedback: Sequence[Feedback]) -> list[Item]:
     joined = []
     for one in feedback:
         rollout = rollouts[one.rollout_id]
+        if one.advantage is None and one.view is None:
+            continue
         if one.view is not None and not one.view.holds(rollout.completion_ids):
             raise ValueError(f"the teacher's view of {rollout.id} does not hold its completion")
         joined.append(
             Item(
+                rollout.id,
                 student_view(rollout.prompt_ids, rollout.completion_ids),
                 rollout.completion_ids,
                 rollout.sampling_logprobs,
                 one.advantage,
                 one.view,
+                (roles or {}).get(rollout.id),
             )
         )
     return joined
 
 
-def micro_batches(batch: Sequence[Item], rollouts: int) -> Iterator[list[Item]]:
-    """Items that teach, at most `rollouts` at a time, of like length so that padding is rare."""
-    ordered = sorted((i for i in batch if i.teaches), key=lambda item: len(item.student.input_ids))
+def idle(*, teaches: bool) -> Item:
+    """A token that weighs nothing, for a process that has run out of rollouts before the others."""
+    view = TeacherView((0, 0), (1,))
+    return Item(IDLE, view, (0,), (0.0,), 0.0, view if teaches else None)
+
+
+def micro_batches(batch: Iterable[Item], rollouts: int) -> Iterator[list[Item]]:
+    """At most `rollouts` items at a time, of like length so that padding is rare."""
+    ordered = sorted(batch, key=lambda item: len(item.student.input_ids))
     for start in range(0, len(ordered), rollouts):
         yield ordered[start : start + rollouts]
 
@@ -79,6 +103,18 @@ def packed_ids(batch: Sequence[Item]) -> torch.Tensor:
 def packed_sampling_logprobs(batch: Sequence[Item]) -> torch.Tensor:
     """Sampling log-probabilities of the same tokens, [N], nats."""
     return torch.tensor([value for item in batch for value in item.sampling_logprobs])
+
+
+def packed_weights(batch: Sequence[Item], weights: Mapping[str, float], skip: int) -> torch.Tensor:
+    """What each token weighs in the loss, [N]: its rollout's weight, 0 for the first `skip`."""
+    return torch.tensor(
+        [
+            weights[item.id] if place >= skip else 0.0
+            for item in batch
+            for place in range(len(item.completion_ids))
+        ],
+        dtype=torch.float64,
+    )
 
 
 def packed_advantages(batch: Sequence[Item]) -> torch.Tensor | None:

@@ -3,40 +3,55 @@
 In: a suite, an arm, a seed and a folder. Out: that folder, with a checkpoint every `save_every`
 updates. Called again after a kill, it continues after the last complete checkpoint; rows that
 belong to later updates are dropped and written anew. On CPU the weights then equal those of an
-undisturbed run bit for bit, since every draw is keyed and no step depends on earlier timing.
+undisturbed run bit for bit, since every draw is keyed and no step depends on earlier timing. SIGTERM
+has a checkpoint written first.
 
-Departures from the study, for all conditions alike: full weights are trained, no LoRA; the learning
-rate falls linearly to zero; gradients are clipped to a global norm.
+Started by `accelerate launch`, each process takes its share of every update's problems, and the
+first one writes.
+
+Departures from the study, for all conditions alike: gradients are clipped to a global norm, and the
+learning rate falls linearly to zero unless the suite holds it constant.
 """
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
-from sdbench import assembly, models, problems, provenance
+from sdbench import assembly, models, problems, provenance, traces
 from sdbench.conditions.base import Arm, Condition, Group, resolve
-from sdbench.config import Suite
+from sdbench.config import Suite, warmup_problems
 from sdbench.engines.base import Engine, Sampling
-from sdbench.errors import ConfigError
+from sdbench.errors import ConfigError, Stopped
 from sdbench.grading import Grader
 from sdbench.losses.base import Loss
-from sdbench.records import Feedback, FinishReason, Problem
-from sdbench.rundir import Row, RunDir, append_rows, keep_rows, to_row, write_json
-from sdbench.train import batch, checkpoint, rollout
+from sdbench.records import Feedback, Problem
+from sdbench.rundir import Row, RunDir, append_rows, keep_rows, read_rows, write_json
+from sdbench.train import ahead, batch, checkpoint, processes, rollout, rows
+from sdbench.train.checkpoint import TrainingState
+from sdbench.train.health import Watch, rollout_metrics
 from sdbench.train.ledger import Ledger, Seconds
-from sdbench.train.policy import Policy, UpdateResult
+from sdbench.train.network import initial_network, open_network
+from sdbench.train.policy import Objective, Policy, UpdateResult
+from sdbench.train.stop import stopping
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Progress = Callable[[int, Row], None]
 
 
-def train(suite: Suite, arm_name: str, seed: int, out: Path, progress: Progress) -> RunDir:
+def train(
+    suite: Suite, arm_name: str, seed: int, out: Path, progress: Progress, command: str = ""
+) -> RunDir:
     """Trains one condition, or continues where it was.
 
     Args:
@@ -45,41 +60,36 @@ def train(suite: Suite, arm_name: str, seed: int, out: Path, progress: Progress)
         seed: Of data order and rollouts.
         out: The run folder; absent, empty, or of the same suite, condition and seed.
         progress: Called after each update with its number and its row of the log; once at the
-            start with the update that the run continues from.
+            start with the update that the run continues from. Only in the first process.
+        command: What repeats this run, for the model cards of its checkpoints.
 
     Raises:
         ConfigError: the folder belongs to another run, or a setting is out of range.
         DataError: the problems lack what the condition needs.
         CheckpointError: the checkpoint to continue from is damaged.
+        Stopped: SIGTERM came; there is a checkpoint of the last update.
     """
     run = RunDir(out)
     if suite.train.threads:
         torch.set_num_threads(suite.train.threads)
     arm = resolve(suite, arm_name)
     loss = assembly.loss(suite, arm)
+    accelerator = processes.open_accelerator(suite, out)
     training_set = problems.load(suite.task, "train", suite.data.train_problems)
-    _claim(run, suite, arm, seed, training_set)
-    saved = run.saved_checkpoints()
-    policy, ledger = _policy(suite, saved[-1] if saved else None)
-    _drop_later_rows(run, ledger.updates)
-    if cast("Row", run.read_manifest()["ledger"])["updates"] != ledger.updates:
-        _enter_ledger(run, ledger)  # a kill came between a checkpoint and its entry
-    progress(ledger.updates, {})
-    if ledger.updates >= suite.train.updates:
-        return run
-    engine = assembly.engine(suite, policy.model)
-    condition = arm.build(assembly.surroundings(suite, policy.model))
-    stages = _Stages(suite, arm, seed, training_set, engine, condition, policy, loss)
-    with Grader() as grader:
-        for update in range(ledger.updates + 1, suite.train.updates + 1):
-            done = stages.update(update, grader)
-            ledger = ledger.plus(done.cost)
-            append_rows(run.rollouts, done.rollouts)
-            append_rows(run.feedback, done.feedback)
-            append_rows(run.train_log, [done.log])
-            if update % suite.train.save_every == 0 or update == suite.train.updates:
-                ledger = _save(run, policy, ledger)
-            progress(update, done.log)
+    training_set = training_set[: len(training_set) - warmup_problems(suite)]
+    try:
+        processes.by_the_first(lambda: _claim(run, suite, arm, seed, training_set), accelerator)
+        policy, state = _policy(suite, arm, seed, run, accelerator)
+        processes.by_the_first(lambda: _tidy(run, suite, state.ledger), accelerator)
+        progress = progress if accelerator.is_main_process else _ignore
+        progress(state.ledger.updates, {})
+        if state.ledger.updates < suite.train.updates:
+            sampled = policy.model.around(policy.model.network, suite.dtype)
+            with closing(assembly.engine(suite, sampled)) as engine:
+                trainer = _Trainer(run, suite, arm, seed, accelerator, policy, loss, engine, command)
+                trainer.go(training_set, state, progress)
+    finally:
+        accelerator.end_training()
     return run
 
 
@@ -93,63 +103,211 @@ class _Done:
     cost: Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class _Stages:
-    """The parts of a run, put together once; `update` takes one update through them."""
+class _Trainer:
+    """The parts of a run, put together once; `go` takes it to its end."""
 
-    suite: Suite
-    arm: Arm
-    seed: int
-    training_set: Sequence[Problem]
-    engine: Engine
-    condition: Condition
-    policy: Policy
-    loss: Loss
-    sampling: Sampling = field(init=False)
+    def __init__(
+        self,
+        run: RunDir,
+        suite: Suite,
+        arm: Arm,
+        seed: int,
+        accelerator: Accelerator,
+        policy: Policy,
+        loss: Loss,
+        engine: Engine,
+        command: str,
+    ) -> None:
+        self._run, self._suite, self._arm, self._seed = run, suite, arm, seed
+        self._accelerator, self._policy, self._loss = accelerator, policy, loss
+        self._engine, self._command = engine, command
+        self._condition: Condition = arm.build(assembly.surroundings(suite, policy.model))
+        self._sampling = Sampling(suite.sampling.temperature, suite.sampling.max_tokens, seed)
+        self._asking = rollout.Asking(
+            suite.prompts, suite.thinking.student, arm.config.group_size, self._sampling
+        )
+        if suite.train.overlap:
+            ahead.refuse_shared_weights(engine.shares_weights, suite.engine.name)
+        if processes.is_sharded(accelerator):
+            processes.refuse_shared_weights(engine.shares_weights, suite.engine.name)
 
-    def __post_init__(self) -> None:
-        config = self.suite.sampling
-        sampling = Sampling(config.temperature, config.max_tokens, self.seed)
-        object.__setattr__(self, "sampling", sampling)
+    def go(self, training_set: Sequence[Problem], state: TrainingState, progress: Progress) -> None:
+        """Takes the run from a state to its end, or to a request to stop."""
+        last, every = self._suite.train.updates, self._suite.train.save_every
+        ledger, saved = state.ledger, state.ledger.updates
+        logged = list(read_rows(self._run.train_log))
+        watch, rewards = Watch(logged), _rewards_after(logged, saved - saved % every)
+        if self._accelerator.is_main_process:
+            title = f"{self._suite.name} {self._arm.name} seed {self._seed}"
+            processes.start_trackers(self._accelerator, title, ledger.updates)
+        self._engine.sync(self._policy.model.network)
+        at_once = self._accelerator.num_processes == 1
+        with stopping(at_once=at_once) as stop, Grader() as grader:
+            source = self._source(training_set, grader, state)
+            try:
+                for update in range(ledger.updates + 1, last + 1):
+                    begin = time.perf_counter()
+                    groups = source.take(update, last)
+                    drawn = time.perf_counter() - begin
+                    feedback = self._feedback(groups)
+                    told = time.perf_counter() - begin - drawn
+                    with stop.held():
+                        done = self._update(update, groups, feedback, drawn, told)
+                        done.log["warnings"] = list(watch.see(done.log))
+                        ledger = ledger.plus(done.cost)
+                        rewards.append(cast(float, done.log["rollout/reward"]))
+                        self._write(done)
+                        source.settle(update)
+                        self._engine.sync(self._policy.model.network)
+                        if update % every == 0 or update == last:
+                            ledger = self._save(ledger, fmean(rewards), source, done.log)
+                            saved, rewards = update, []
+                        progress(update, done.log)
+                    if processes.any_asks(stop.asked, self._accelerator):
+                        raise Stopped("stopped by SIGTERM")
+            except Stopped as stopped:
+                if ledger.updates != saved:
+                    self._save(ledger, fmean(rewards), source, done.log)
+                raise Stopped(
+                    f"{stopped} after update {ledger.updates} of {last}",
+                    hint="the same command continues",
+                ) from stopped
+            finally:
+                stop.over()
+                source.close()
 
-    def update(self, number: int, grader: Grader) -> _Done:
+    def _source(
+        self, training_set: Sequence[Problem], grader: Grader, state: TrainingState
+    ) -> ahead.Source:
+        """Where each update's rollouts come from: this process's share of them."""
+        per_update = self._arm.config.problems_per_update or self._suite.train.problems_per_update
+
+        def draw(update: int) -> list[Group]:
+            turns = rollout.problems_of(training_set, update, per_update, self._seed)
+            own = processes.share(turns, self._accelerator)
+            return rollout.draw(self._engine, grader, own, update, self._asking)
+
+        held = None
+        if state.ahead is not None:
+            by_id = {problem.id: problem for problem in training_set}
+            held = processes.share(ahead.from_rows(state.ahead, by_id), self._accelerator)
+        return ahead.Source(
+            draw, ahead=self._suite.train.overlap, first=state.ledger.updates + 1, held=held
+        )
+
+    def _feedback(self, groups: Sequence[Group]) -> list[Feedback]:
+        """What the condition says of the rollouts that this arm trains on."""
+        config = self._arm.config
+        if config.compares:
+            wanted = {a.rollout.id for g in groups for a in g.attempts if config.trains_on(a)}
+            return [one for one in self._condition.feedback(groups) if one.rollout_id in wanted]
+        kept = [
+            Group(g.problem, tuple(a for a in g.attempts if config.trains_on(a))) for g in groups
+        ]
+        return self._condition.feedback([group for group in kept if group.attempts])
+
+    def _update(
+        self,
+        number: int,
+        groups: Sequence[Group],
+        feedback: Sequence[Feedback],
+        drawn: float,
+        told: float,
+    ) -> _Done:
+        """Trains on an update's rollouts; `drawn` and `told` are the seconds that they took."""
         begin = time.perf_counter()
-        per_update = self.arm.config.problems_per_update or self.suite.train.problems_per_update
-        turns = rollout.problems_of(self.training_set, number, per_update, self.seed)
-        groups = rollout.draw(
-            self.engine, grader, turns, number, self.arm.config.group_size, self.sampling
-        )
-        drawn = time.perf_counter()
-        feedback = self.condition.feedback(groups)
-        told = time.perf_counter()
-        items = batch.items(groups, feedback)
-        result = self.policy.update(items, self.loss, self.sampling.temperature, number)
-        end = time.perf_counter()
-        cost = _cost(groups, feedback, items, result).timed(
-            rollout=drawn - begin,
-            feedback=told - drawn,
+        items = batch.items(groups, feedback, self._roles(groups, feedback))
+        torch.manual_seed(number * self._accelerator.num_processes + self._accelerator.process_index)
+        result = self._policy.update(items, self._objective(number))
+        trained = time.perf_counter() - begin
+        groups = processes.joined(groups, self._accelerator)
+        feedback = processes.joined(feedback, self._accelerator)
+        cost = _cost(groups, feedback, result).timed(
+            rollout=drawn,
+            feedback=told,
             teacher=result.teacher_seconds,
-            update=end - told - result.teacher_seconds,
-            total=end - begin,
+            update=result.learning_seconds,
+            total=drawn + told + trained,
         )
-        log: Row = {"update": number, **result.metrics, **_rollout_metrics(groups)}
-        log["time/seconds"] = round(end - begin, 4)
-        return _Done(_rollout_rows(groups), [_feedback_row(number, f) for f in feedback], log, cost)
+        log: Row = {"update": number, **result.metrics, **rollout_metrics(groups)}
+        log |= {f"feedback/{name}": share for name, share in _dropped(groups, feedback).items()}
+        log |= {f"time/{name}": round(t, 4) for name, t in _times(cost.seconds).items()}
+        log["speed/tokens_per_second"] = round(cost.tokens_generated / cost.seconds.total, 2)
+        log["memory/peak_gib"] = round(_peak_gib(), 3)
+        return _Done(rows.rollout_rows(groups), rows.feedback_rows(number, feedback), log, cost)
 
-
-def _policy(suite: Suite, newest: Path | None) -> tuple[Policy, Ledger]:
-    from accelerate import Accelerator
-
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise ConfigError(
-            f"found {accelerator.num_processes} processes; allowed: 1 for now",
-            hint="start sdbench by itself; `sdbench bench --jobs N` runs arms side by side",
+    def _objective(self, number: int) -> Objective:
+        return Objective(
+            loss=self._loss,
+            temperature=self._sampling.temperature,
+            max_tokens=self._sampling.max_tokens,
+            normalisation=self._arm.config.normalisation or self._suite.train.normalisation,
+            update=number,
         )
-    initial = models.source_of(suite.model)
-    model = models.load(initial if newest is None else str(newest), suite.dtype)
-    policy = Policy(model, initial, suite.dtype, suite.train, accelerator)
-    return policy, Ledger() if newest is None else checkpoint.restore(newest, policy)
+
+    def _roles(
+        self, groups: Sequence[Group], feedback: Sequence[Feedback]
+    ) -> dict[str, tuple[str, ...]]:
+        """The step that each token belongs to, for rollouts whose critique says where they err."""
+        rollouts = {a.rollout.id: a.rollout for group in groups for a in group.attempts}
+        known = {}
+        for one in feedback:
+            if one.critique is not None and one.view is not None:
+                written = rollouts[one.rollout_id]
+                ends = traces.token_ends(written.completion_ids, self._policy.model.decode)
+                first_wrong = one.critique.first_wrong_step
+                known[written.id] = traces.step_roles(written.text, ends, first_wrong)
+        return known
+
+    def _write(self, done: _Done) -> None:
+        if not self._accelerator.is_main_process:
+            return
+        append_rows(self._run.rollouts, done.rollouts)
+        append_rows(self._run.feedback, done.feedback)
+        append_rows(self._run.train_log, [done.log])
+        numbers = {name: v for name, v in done.log.items() if isinstance(v, int | float)}
+        self._accelerator.log(numbers, step=cast(int, done.log["update"]))
+
+    def _save(self, ledger: Ledger, reward: float, source: ahead.Source, log: Row) -> Ledger:
+        begin = time.perf_counter()
+        held = source.held(ledger.updates)
+        everyones = None if held is None else processes.joined(held, self._accelerator)
+        state = TrainingState(
+            ledger, reward, None if everyones is None else ahead.as_rows(everyones)
+        )
+        writes = self._accelerator.is_main_process
+        title = f"{self._suite.name}, {self._arm.name}, seed {self._seed}, update {ledger.updates}"
+        library = "transformers" if self._suite.lora is None else "peft"
+        card = checkpoint.model_card(title, self._suite.model, library, self._command, log)
+        checkpoint.save(
+            self._run.checkpoint(ledger.updates), self._policy, state, card, writes=writes
+        )
+        spent = time.perf_counter() - begin
+        ledger = ledger.plus(Ledger(seconds=Seconds(checkpoint=spent, total=spent)))
+        if writes:
+            _enter_ledger(self._run, ledger)
+            checkpoint.prune(self._run, self._suite.train)
+        # A process that ended now would have the launcher end the one that still writes.
+        self._accelerator.wait_for_everyone()
+        return ledger
+
+
+def _policy(
+    suite: Suite, arm: Arm, seed: int, run: RunDir, accelerator: Accelerator
+) -> tuple[Policy, TrainingState]:
+    saved = run.saved_checkpoints()
+    newest = saved[-1] if saved else None
+    model = open_network(suite, seed, newest)
+    policy = Policy(
+        model,
+        suite,
+        accelerator,
+        lambda: initial_network(suite),
+        teaches=arm.config.teaches,
+    )
+    if newest is None:
+        return policy, TrainingState(Ledger(), 0.0)
+    return policy, checkpoint.restore(newest, policy)
 
 
 def _claim(run: RunDir, suite: Suite, arm: Arm, seed: int, training_set: Sequence[Problem]) -> None:
@@ -201,18 +359,22 @@ def _first_difference(key: str, old: object, new: object) -> tuple[str, object, 
     return key, old, new
 
 
-def _drop_later_rows(run: RunDir, update: int) -> None:
+def _tidy(run: RunDir, suite: Suite, ledger: Ledger) -> None:
+    """Does what a kill kept from being done: ledger entered, rows of later updates dropped."""
     for path in (run.rollouts, run.feedback, run.train_log):
-        keep_rows(path, lambda row: cast(int, row["update"]) <= update)
+        keep_rows(path, lambda row: cast(int, row["update"]) <= ledger.updates)
+    if cast("Row", run.read_manifest()["ledger"])["updates"] != ledger.updates:
+        _enter_ledger(run, ledger)
+    checkpoint.prune(run, suite.train)
 
 
-def _save(run: RunDir, policy: Policy, ledger: Ledger) -> Ledger:
-    begin = time.perf_counter()
-    checkpoint.save(run.checkpoint(ledger.updates), policy, ledger)
-    spent = time.perf_counter() - begin
-    ledger = ledger.plus(Ledger(seconds=Seconds(checkpoint=spent, total=spent)))
-    _enter_ledger(run, ledger)
-    return ledger
+def _ignore(_: int, __: Row) -> None:
+    """Shows nothing, where another process does."""
+
+
+def _rewards_after(logged: Sequence[Row], update: int) -> list[float]:
+    """The mean rewards of the updates after this one."""
+    return [cast(float, r["rollout/reward"]) for r in logged if cast(int, r["update"]) > update]
 
 
 def _enter_ledger(run: RunDir, ledger: Ledger) -> None:
@@ -220,12 +382,10 @@ def _enter_ledger(run: RunDir, ledger: Ledger) -> None:
 
 
 def _cost(
-    groups: Sequence[Group],
-    feedback: Sequence[Feedback],
-    items: Sequence[batch.Item],
-    result: UpdateResult,
+    groups: Sequence[Group], feedback: Sequence[Feedback], result: UpdateResult
 ) -> Ledger:
     attempts = [attempt for group in groups for attempt in group.attempts]
+    taught = sum(one.view is not None or bool(one.advantage) for one in feedback)
     return Ledger(
         updates=1,
         problems=len(groups),
@@ -234,46 +394,29 @@ def _cost(
         tokens_trained=result.tokens_trained,
         teacher_tokens=result.teacher_tokens,
         critic_tokens=sum(f.critique.tokens for f in feedback if f.critique is not None),
-        untaught_rollouts=len(attempts) - sum(item.teaches for item in items),
+        untaught_rollouts=len(attempts) - taught,
     )
 
 
-def _rollout_metrics(groups: Sequence[Group]) -> Row:
-    attempts = [attempt for group in groups for attempt in group.attempts]
-    flat = [len({a.verdict.correct for a in group.attempts}) == 1 for group in groups]
-    lengths = [len(a.rollout.completion_ids) for a in attempts]
-    cut = [a.rollout.finish_reason is FinishReason.LENGTH for a in attempts]
+def _dropped(groups: Sequence[Group], feedback: Sequence[Feedback]) -> dict[str, float]:
+    """Shares of the rollouts whose feedback could not be used, by reason."""
+    reasons = [one.dropped for one in feedback if one.dropped is not None]
+    completions = sum(len(group.attempts) for group in groups)
+    return {reason: reasons.count(reason) / completions for reason in sorted(set(reasons))}
+
+
+def _times(seconds: Seconds) -> dict[str, float]:
     return {
-        "rollout/reward": fmean(a.verdict.correct for a in attempts),
-        "rollout/length": fmean(lengths),
-        "rollout/truncated": fmean(cut),
-        "rollout/flat_groups": fmean(flat),
+        "seconds": seconds.total,
+        "rollout": seconds.rollout,
+        "critic": seconds.feedback,
+        "teacher": seconds.teacher,
+        "update": seconds.update,
     }
 
 
-def _rollout_rows(groups: Sequence[Group]) -> list[Row]:
-    return [
-        {
-            "id": a.rollout.id,
-            "update": a.rollout.update,
-            "problem_id": a.problem.id,
-            "text": a.rollout.text,
-            "tokens": len(a.rollout.completion_ids),
-            "finish_reason": a.rollout.finish_reason.value,
-            "status": a.verdict.status.value,
-            "answer": a.verdict.answer,
-        }
-        for group in groups
-        for a in group.attempts
-    ]
-
-
-def _feedback_row(update: int, feedback: Feedback) -> Row:
-    critique = None if feedback.critique is None else to_row(feedback.critique)
-    return {
-        "rollout_id": feedback.rollout_id,
-        "update": update,
-        "advantage": feedback.advantage,
-        "context": feedback.context,
-        "critique": critique,
-    }
+def _peak_gib() -> float:
+    """Most memory that this process has held so far: on the GPU if there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -14,6 +14,23 @@ from sdbench.records import Attempt, Completion, Problem, Rollout
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """How the solver is asked, the same in every update.
+
+    Attributes:
+        style: Of the prompts.
+        thinking: Whether it may think first; None leaves it to the chat template.
+        group_size: Rollouts a problem.
+        sampling: How they are drawn.
+    """
+
+    style: prompts.Style
+    thinking: bool | None
+    group_size: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A problem and how often it has been drawn before in this run."""
 
@@ -50,8 +67,7 @@ def draw(
     grader: Grader,
     turns: Sequence[Turn],
     update: int,
-    group_size: int,
-    sampling: Sampling,
+    asking: Asking,
 ) -> list[Group]:
     """Draws and grades a group of attempts at each problem.
 
@@ -64,22 +80,24 @@ def draw(
     requests = [
         Request(
             id=f"{turn.epoch}:{turn.problem.id}",
-            prompt_ids=prompts.solver(tokenizer, turn.problem.prompt),
-            indices=tuple(range(group_size)),
+            prompt_ids=prompts.solver(
+                tokenizer, asking.style, turn.problem.prompt, asking.thinking
+            ),
+            indices=tuple(range(asking.group_size)),
         )
         for turn in turns
     ]
     by_id = {request.id: request for request in requests}
     rollouts: dict[str, list[Rollout]] = {request.id: [] for request in requests}
     turn_of = {request.id: turn for request, turn in zip(requests, turns, strict=True)}
-    for completion in generate(engine, requests, sampling):
+    for completion in generate(engine, requests, asking.sampling):
         rollouts[completion.request_id].append(
             _rollout(
                 completion,
                 by_id[completion.request_id],
                 turn_of[completion.request_id],
                 update,
-                group_size,
+                asking.group_size,
             )
         )
     gold = {turn.problem.id: turn.problem.answer for turn in turns}

@@ -19,12 +19,12 @@ MODULES = {
 # From the ground up; a module imports from its own row or from rows before it.
 ROWS = (
     "records errors",
-    "config plugins rundir prompts traces provenance arithmetic organism sources",
+    "config plugins rundir prompts traces worked provenance arithmetic organism sources",
     "models gguf engines grading problems stats",
     "conditions critics losses",
     "assembly",
     "train evaluate analyze report organism.pretrain",
-    "cli suite live eval_command",
+    "cli suite live dashboard eval_command",
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names.split()}
 KINDS = set(ROWS[3].split())

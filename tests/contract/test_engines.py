@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel
 
-from sdbench import plugins, prompts
+from sdbench import models, plugins, prompts
 from sdbench.engines import fake, hf
 from sdbench.engines.base import Engine, Request, Sampling, generate
 from sdbench.errors import EngineError
@@ -33,7 +37,7 @@ def engine(request: pytest.FixtureRequest, organism: Model) -> Engine:
 def requests(organism: Model) -> list[Request]:
     problems = {"b": "1+2*3+4+5", "a": "1*2+3-4*5+6", "c": "9-8+7*6+5"}
     return [
-        Request(name, prompts.solver(organism.tokenizer, problem), indices)
+        Request(name, prompts.solver(organism.tokenizer, "organism", problem), indices)
         for (name, problem), indices in zip(
             problems.items(), ((0, 1, 2), (3,), (1, 0)), strict=True
         )
@@ -83,6 +87,54 @@ def test_nothing_asked_nothing_drawn(engine: Engine, requests: list[Request]) ->
 
 def test_the_model_is_the_one_it_was_built_with(engine: Engine, organism: Model) -> None:
     assert engine.model is organism
+
+
+def test_a_stream_may_run_in_another_thread(engine: Engine, requests: list[Request]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(generate, engine, requests, SAMPLING).result()
+    assert there == generate(engine, requests, SAMPLING)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["weights", "adapter"])
+def test_a_model_under_training_is_sampled_as_it_is_now(
+    requests: list[Request], lora: bool
+) -> None:
+    """The changed adapter, merged into its base by peft, gives the same completions."""
+    torch.manual_seed(0)
+    model = models.load("organism")
+    if lora:
+        config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+        model = model.around(cast(PreTrainedModel, get_peft_model(model.network, config)))
+    engine = hf.build(hf.Config(), model)
+    assert engine.shares_weights
+    engine.sync(model.network)
+    assert engine.model is model
+    before = generate(engine, requests, SAMPLING)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    engine.sync(model.network)
+    after = generate(engine, requests, SAMPLING)
+    assert [c.token_ids for c in after] != [c.token_ids for c in before]
+    plain = model.network.merge_and_unload() if lora else model.network  # type: ignore[operator]
+    other = hf.build(hf.Config(), models.load("organism"))
+    other.sync(plain)
+    assert other.model.network is plain
+    assert [c.token_ids for c in generate(other, requests, SAMPLING)] == [
+        c.token_ids for c in after
+    ]
+
+
+def test_the_scripted_engine_counts_the_weights_it_is_given(
+    organism: Model, requests: list[Request]
+) -> None:
+    engine = fake.build(fake.Config(script=SCRIPT), organism)
+    before = generate(engine, requests, SAMPLING)
+    assert (engine.syncs, engine.shares_weights) == (0, False)
+    engine.sync(organism.network)
+    engine.sync(organism.network)
+    assert engine.syncs == 2 and generate(engine, requests, SAMPLING) == before
 
 
 @pytest.mark.parametrize("name", ENGINES)

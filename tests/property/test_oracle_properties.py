@@ -12,6 +12,7 @@ from sdbench.arithmetic.checker import check
 from sdbench.arithmetic.expression import Expression, Operator, apply, sample
 from sdbench.arithmetic.worked import Order, carry_out, plan, write_solution
 from sdbench.critics import oracle
+from sdbench.critics.base import CriticSurroundings
 from sdbench.records import Attempt, Critique, CritiqueCase
 
 MakeAttempt = Callable[[Expression, str, int], Attempt]
@@ -21,7 +22,9 @@ ORDERS = st.sampled_from(Order)
 
 
 def critique(attempt_at: MakeAttempt, problem: Expression, text: str) -> Critique:
-    (found,) = oracle.build(oracle.Config()).critique([attempt_at(problem, text, 0)])
+    (found,) = oracle.build(oracle.Config(), CriticSurroundings("organism")).critique(
+        [attempt_at(problem, text, 0)]
+    )
     return found
 
 

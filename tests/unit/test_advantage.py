@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from qwen3_fixture import tiny_model
 
-from sdbench import assembly, traces
+from sdbench import assembly, models, prompts, traces
 from sdbench.analyze import advantage
 from sdbench.analyze.advantage import MarkedTrace, analyse, mark, roles_of, summarise
 from sdbench.arithmetic.expression import Expression, parse
 from sdbench.conditions.base import Group, Surroundings, resolve
-from sdbench.config import Suite, load_suite
-from sdbench.engines import hf
+from sdbench.config import Suite, Thinking, load_suite
+from sdbench.engines import fake, hf
 from sdbench.grading import Grader
-from sdbench.losses.base import token_logprobs
 from sdbench.models import Model, student_view
 from sdbench.records import Attempt, Feedback
 from sdbench.rundir import Row
@@ -177,7 +178,8 @@ def test_advantages_are_teacher_minus_student(
         def logprobs(input_ids: tuple[int, ...], ids: list[int] = ids) -> torch.Tensor:
             with torch.no_grad():
                 logits_SV = organism.network(torch.tensor([input_ids])).logits[0]
-            return token_logprobs(logits_SV[-len(ids) - 1 : -1], torch.tensor(ids))
+            logprobs_TV = logits_SV[-len(ids) - 1 : -1].log_softmax(-1)
+            return logprobs_TV[torch.arange(len(ids)), torch.tensor(ids)]
 
         student = student_view(attempt.rollout.prompt_ids, ids)
         expected = logprobs(told.view.input_ids) - logprobs(student.input_ids)
@@ -268,3 +270,14 @@ def test_common_attempts_are_the_untrained_models_own(grader: Grader) -> None:
     assert attempts == again
     assert len({attempt.problem.id for attempt in attempts}) == 24
     assert {attempt.problem.split for attempt in attempts} == {"validation"}
+
+
+def test_common_attempts_are_asked_as_the_student_is(tmp_path: Path, grader: Grader) -> None:
+    """In the suite's style, and thinking as rollouts in training do, not as evaluations do."""
+    found = models.open_model(str(tiny_model(tmp_path)))
+    engine = fake.build(fake.Config(), found)
+    thinking = Thinking(student=False, evaluation=True)
+    suite = SHORT.model_copy(update={"prompts": "steps", "thinking": thinking})
+    for attempt in advantage.common_attempts(suite, engine, grader):
+        expected = prompts.solver(found.tokenizer, "steps", attempt.problem.prompt, thinking=False)
+        assert attempt.rollout.prompt_ids == expected

@@ -33,7 +33,7 @@ def requests(organism: Model) -> list[Request]:
         ids = (
             prompts.teacher(organism.tokenizer, "organism", "solution", problem.text, context)
             if seed % 2
-            else prompts.solver(organism.tokenizer, problem.text)
+            else prompts.solver(organism.tokenizer, "organism", problem.text)
         )
         made.append(Request(problem.text, ids, (0, 1, 5)))
     assert len({len(request.prompt_ids) for request in made}) >= 4
@@ -148,7 +148,7 @@ def test_first_tokens_are_distributed_as_the_softmax_says(
     """
     draws = 4000
     prompt_ids = (
-        *prompts.solver(organism.tokenizer, "9-7*7+3-2*6"),
+        *prompts.solver(organism.tokenizer, "organism", "9-7*7+3-2*6"),
         *organism.tokenizer.encode("<step_1>", add_special_tokens=False),
     )
     request = Request("frequencies", prompt_ids, tuple(range(draws)))
@@ -198,7 +198,7 @@ def test_the_cap_cuts_and_says_so(
 
 
 def test_training_mode_is_as_it_was(organism: Model, engine: HFEngine) -> None:
-    request = Request("a", prompts.solver(organism.tokenizer, "1+2*3+4+5"), (0,))
+    request = Request("a", prompts.solver(organism.tokenizer, "organism", "1+2*3+4+5"), (0,))
     organism.network.train()
     try:
         generate(engine, [request], Sampling(1.0, 2, 0))

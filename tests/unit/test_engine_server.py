@@ -8,16 +8,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 
-from sdbench import prompts
+from sdbench import models, prompts
 from sdbench.engines import server
 from sdbench.engines.base import Request, Sampling, generate
-from sdbench.errors import EngineError
+from sdbench.errors import ConfigError, EngineError
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
 
@@ -149,7 +154,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 def requests(organism: Model) -> list[Request]:
     indices = {"b": (0, 1, 2), "a": (3,), "c": (1, 0)}
     return [
-        Request(name, prompts.solver(organism.tokenizer, text), indices[name], text)
+        Request(name, prompts.solver(organism.tokenizer, "organism", text), indices[name], text)
         for name, text in PROBLEMS.items()
     ]
 
@@ -634,3 +639,224 @@ def test_without_the_openai_package_the_error_says_how_to_get_it(
 def test_a_url_without_a_scheme_is_refused() -> None:
     with pytest.raises(ValueError, match="url"):
         server.Config(url="localhost:8000/v1")
+
+
+@pytest.fixture
+def policy() -> PeftModel:
+    """An adapter under training over the organism."""
+    config = LoraConfig(r=9, target_modules=["q_proj"], init_lora_weights=False)
+    return cast(PeftModel, get_peft_model(models.load("organism").network, config))
+
+
+@dataclass
+class Adapters:
+    """How vLLM answers where adapters may be loaded, and what it has loaded."""
+
+    organism: Model
+    loaded: dict[str, Path] = field(default_factory=dict)
+    weights: list[torch.Tensor] = field(default_factory=list)
+    most: int = 0
+
+    def __call__(self, attempt: int, body: Json) -> Answer:
+        name = body.get("lora_name")
+        if name is None:
+            return Answer(reply(self.organism, body))
+        plain = {"Content-Type": "text/plain"}
+        if "lora_path" not in body:
+            del self.loaded[name]
+            return Answer("Success: removed", headers=plain)
+        self.loaded[name] = Path(body["lora_path"])
+        tensors = load_file(self.loaded[name] / "adapter_model.safetensors")
+        self.weights.append(next(iter(tensors.values())))
+        self.most = max(self.most, len(self.loaded))
+        return Answer("Success: added", headers=plain)
+
+
+@torch.no_grad()
+def change(policy: PeftModel) -> None:
+    for parameter in policy.parameters():
+        if parameter.requires_grad:
+            parameter.add_(1)
+
+
+def test_an_adapter_under_training_is_loaded_anew_and_the_one_before_unloaded(
+    serve: Serve, organism: Model, one: list[Request], policy: PeftModel
+) -> None:
+    adapters = Adapters(organism)
+    script = serve(adapters)
+    solver = engine(script, organism)
+    assert not solver.shares_weights
+    asked, folders = [], []
+    for _ in range(3):
+        solver.sync(policy)
+        ((name, folder),) = adapters.loaded.items()
+        assert folder.is_absolute() and (folder / "adapter_config.json").is_file()
+        (found,) = generate(solver, one, SAMPLING)
+        assert found.token_ids and len(found.logprobs) == found.tokens
+        assert script.seen[-1]["model"] == name
+        asked.append(name)
+        folders.append(folder)
+        change(policy)
+    assert len(set(asked)) == 3 and adapters.most == 2
+    assert [folder.exists() for folder in folders] == [False, False, True]
+    first, second, third = adapters.weights
+    assert torch.equal(second, first + 1) and torch.equal(third, second + 1)
+    assert set(script.paths) == {
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
+        "/v1/completions",
+    }
+    solver.close()
+    assert adapters.loaded == {} and not folders[2].parent.exists()
+
+
+def test_another_model_takes_the_place_of_the_adapter_under_training(
+    serve: Serve, organism: Model, one: list[Request], policy: PeftModel
+) -> None:
+    adapters = Adapters(organism)
+    script = serve(adapters)
+    solver = engine(script, organism)
+    solver.sync(policy)
+    solver.switch(organism)
+    generate(solver, one, SAMPLING)
+    assert adapters.loaded == {} and script.seen[-1]["model"] == NAME
+    solver.close()
+
+
+def test_a_shared_folder_can_be_read_by_others_and_is_left_as_it_was(
+    serve: Serve, organism: Model, policy: PeftModel, tmp_path: Path
+) -> None:
+    adapters = Adapters(organism)
+    shared = tmp_path / "shared"
+    solver = engine(serve(adapters), organism, adapter_folder=str(shared))
+    solver.sync(policy)
+    (folder,) = adapters.loaded.values()
+    assert folder.parent.parent == shared
+    assert folder.parent.stat().st_mode & 0o777 == 0o755
+    solver.close()
+    assert list(shared.iterdir()) == []
+
+
+def test_all_weights_are_refused_with_what_is_possible(organism: Model) -> None:
+    solver = server.build(server.Config(), organism)
+    with pytest.raises(ConfigError, match=r"LoRA adapter only.*\[lora\].*engine vllm or hf"):
+        solver.sync(organism.network)
+
+
+@pytest.mark.parametrize("options", [{"api": "chat"}, {"extensions": False}])
+def test_what_tells_too_little_for_training_is_refused(
+    organism: Model, policy: PeftModel, options: dict[str, Any]
+) -> None:
+    solver = server.build(server.Config(**options), organism)
+    with pytest.raises(ConfigError, match="ids and log-probabilities of all tokens"):
+        solver.sync(policy)
+
+
+def test_a_server_without_token_ids_is_refused_in_training_alone(
+    serve: Serve, organism: Model, one: list[Request], policy: PeftModel
+) -> None:
+    def answer(attempt: int, body: Json) -> Answer:
+        if "lora_name" in body:
+            return Answer("Success", headers={"Content-Type": "text/plain"})
+        return Answer(reply(organism, body, token_ids=None))
+
+    solver = engine(serve(answer), organism)
+    assert generate(solver, one, SAMPLING)[0].token_ids == ()
+    solver.sync(policy)
+    with pytest.raises(EngineError, match=r"token ids of sample 3 of a.*training.*vLLM"):
+        generate(solver, one, SAMPLING)
+    solver.close()
+
+
+COMMAND = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve .* --enable-lora --max-lora-rank 16"
+UNLOADABLE: dict[str, tuple[int, Json, str]] = {
+    "no such route": (404, {"detail": "Not Found"}, COMMAND),
+    "no LoRA": (500, {"error": {"message": "LoRA is not enabled"}}, f"not enabled.*{COMMAND}"),
+    "folder": (404, {"error": {"message": "No adapter found for x"}}, "No adapter.*adapter_folder"),
+    "key": (401, {"error": {"message": "who?"}}, r"who\?.*OPENAI_API_KEY is not set"),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "expected"), UNLOADABLE.values(), ids=UNLOADABLE)
+def test_an_adapter_that_is_not_loaded_comes_with_what_to_do(
+    serve: Serve, organism: Model, policy: PeftModel, status: int, body: Json, expected: str
+) -> None:
+    """Rank 9 needs kernels for 16."""
+    solver = engine(serve(lambda attempt, asked: Answer(body, status)), organism, retries=1)
+    with pytest.raises(EngineError, match=f"the load of adapter .*{expected}"):
+        solver.sync(policy)
+    solver.close()
+
+
+def test_a_server_that_is_not_there_comes_with_the_command(
+    organism: Model, policy: PeftModel
+) -> None:
+    solver = server.build(server.Config(url="http://127.0.0.1:9/v1", retries=0), organism)
+    with pytest.raises(EngineError, match=f"cannot reach .*{COMMAND}"):
+        solver.sync(policy)
+    solver.close()
+
+
+def test_an_answer_that_got_lost_is_no_failure(
+    serve: Serve, organism: Model, policy: PeftModel
+) -> None:
+    """The connection drops after the adapter was loaded, so the repeated request is refused."""
+
+    def answer(attempt: int, body: Json) -> Answer:
+        if attempt == 0:
+            return Answer(status=0)
+        message = "The lora adapter 'x' has already been loaded."
+        return Answer({"error": {"message": message}}, 400)
+
+    script = serve(answer)
+    solver = engine(script, organism)
+    solver.sync(policy)
+    assert len(script.seen) == 2
+    solver.close()
+
+
+def test_a_server_that_has_forgotten_an_adapter_need_not_unload_it(
+    serve: Serve, organism: Model, policy: PeftModel
+) -> None:
+    adapters = Adapters(organism)
+
+    def answer(attempt: int, body: Json) -> Answer:
+        if "lora_path" in body:
+            return adapters(attempt, body)
+        return Answer({"error": {"message": "The lora adapter cannot be found."}}, 404)
+
+    solver = engine(serve(answer), organism)
+    solver.sync(policy)
+    solver.sync(policy)
+    assert [folder.exists() for folder in adapters.loaded.values()] == [False, True]
+    solver.close()
+
+
+def test_an_adapter_that_cannot_be_unloaded_stops_training_but_not_its_end(
+    serve: Serve, organism: Model, policy: PeftModel
+) -> None:
+    adapters = Adapters(organism)
+
+    def answer(attempt: int, body: Json) -> Answer:
+        return adapters(attempt, body) if "lora_path" in body else Answer("oh", 500)
+
+    solver = engine(serve(answer), organism, retries=1)
+    solver.sync(policy)
+    with pytest.raises(EngineError, match="500 to the unload of adapter sdbench-"):
+        solver.sync(policy)
+    solver.close()
+    assert not any(folder.exists() for folder in adapters.loaded.values())
+
+
+def test_a_stream_may_run_in_another_thread(
+    serve: Serve, organism: Model, requests: list[Request], policy: PeftModel
+) -> None:
+    """As rollouts do that are drawn during an update; adapters are swapped between two streams."""
+    solver = engine(serve(Adapters(organism)), organism)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            solver.sync(policy)
+            there = pool.submit(generate, solver, requests, SAMPLING).result()
+            assert there == generate(solver, requests, SAMPLING)
+    solver.close()
+    assert open_clients() == 0

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from qwen3_fixture import tiny_model
 
 from sdbench import models, problems
 from sdbench.organism import WEIGHTS
@@ -95,6 +96,26 @@ def test_options_reach_the_samples(run: Run, capsys: pytest.CaptureFixture[str])
         "engine": "hf",
     }
     assert all(int(str(row["completion_tokens"])) <= 7 for row in read_rows(only("samples.jsonl")))
+
+
+def test_a_suite_asks_in_its_style_and_no_suite_asks_the_bare_problem(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Samples of both lie apart, in folders of their own keys."""
+    tiny_model(tmp_path / "qwen3")
+    assert run("eval", "qwen3", "--limit", 2, "--k", 1, "--json") == 0
+    settings = printed(capsys)["settings"]
+    assert isinstance(settings, dict)
+    assert {"style", "prompt", "thinking"}.isdisjoint(settings)
+    described = read_json(Path("runs/models/qwen3/manifest.json"))["suite"]
+    assert isinstance(described, dict)
+    assert (described["prompts"], described["thinking"]) == ("plain", {"evaluation": None})
+    suite = ("--set", "prompts=steps", "--set", "thinking.evaluation=false")
+    assert run("eval", "qwen3", "--limit", 2, "--k", 1, *suite, "--json") == 0
+    settings = printed(capsys)["settings"]
+    assert isinstance(settings, dict)
+    assert (settings["style"], settings["thinking"]) == ("steps", False)
+    assert len(list(Path().rglob("samples.jsonl"))) == 2
 
 
 @pytest.mark.parametrize(

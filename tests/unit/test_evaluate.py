@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from qwen3_fixture import tiny_model
 
-from sdbench import models
+from sdbench import models, prompts
 from sdbench.arithmetic.expression import parse
 from sdbench.arithmetic.expression import sample as sample_problem
 from sdbench.arithmetic.worked import Order, carry_out, plan, write_solution
-from sdbench.config import load_suite
+from sdbench.config import Thinking, load_suite
 from sdbench.engines import fake
 from sdbench.engines.base import Engine, Request, Sampling, ignore
 from sdbench.errors import ConfigError, DataError
@@ -202,11 +205,71 @@ def test_fewer_than_one_sample_is_refused(tmp_path: Path) -> None:
         dataclasses.replace(SETTINGS, max_tokens=41),
         dataclasses.replace(SETTINGS, seed=1),
         dataclasses.replace(SETTINGS, template="other"),
+        dataclasses.replace(SETTINGS, style="steps"),
+        dataclasses.replace(SETTINGS, thinking=True),
+        dataclasses.replace(SETTINGS, thinking=False),
     ],
 )
 def test_each_setting_has_its_part_in_the_key(other: Settings) -> None:
     assert other.key != SETTINGS.key
     assert len(other.key) == len(SETTINGS.key) == 12
+
+
+@pytest.mark.parametrize("style", ["plain", "organism"])
+def test_the_bare_problem_keeps_the_key_that_it_had_before_there_were_styles(
+    style: prompts.Style,
+) -> None:
+    """So what was sampled then is still there: the hash of these six settings alone."""
+    row = {"model": "abc", "engine": "fake", "temperature": 1.0, "max_tokens": 40, "seed": 0}
+    row["template"] = ""
+    before = hashlib.sha256(json.dumps(row).encode()).hexdigest()[:12]
+    settings = dataclasses.replace(SETTINGS, style=style)
+    assert settings.as_row() == row
+    assert settings.key == before
+
+
+def test_another_text_under_the_same_style_has_another_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = dataclasses.replace(SETTINGS, style="steps", thinking=False)
+    assert {**settings.as_row(), "prompt": 0, "template": ""} == {
+        **SETTINGS.as_row(),
+        "style": "steps",
+        "thinking": False,
+        "prompt": 0,
+    }
+    before = settings.key
+    monkeypatch.setattr(prompts, "template", lambda style, kind: "{prompt} In steps, please.")
+    assert settings.key != before
+
+
+def test_the_suites_style_and_thinking_reach_the_samples(tmp_path: Path) -> None:
+    """Qwen3 with thinking off; another task of the run is asked in the same way."""
+    model = models.open_model(str(tiny_model(tmp_path / "model", max_length=4096)))
+    suite = SUITE.model_copy(
+        update={
+            "model": model.source,
+            "prompts": "steps",
+            "thinking": Thinking(student=True, evaluation=False),
+        }
+    )
+    plan = evaluation.checkpoint_plan(suite, tmp_path, "000000", model.source, "test")
+    plan = evaluation.other_task(plan, "champ")
+    asked: list[Request] = []
+
+    class Listening(Counting):
+        def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+            asked.extend(requests)
+            return super().stream(requests, sampling)
+
+    engine = Listening(fake.build(fake.Config(), model))
+    problems = some_problems(2)
+    sample(plan.folder, problems, 1, plan.settings, lambda: engine, ignore)
+    turns = [prompts.solver_turn("steps", problem.prompt) for problem in problems]
+    assert [request.prompt for request in asked] == turns
+    expected = [prompts.solver(model.tokenizer, "steps", p.prompt, False) for p in problems]
+    assert [request.prompt_ids for request in asked] == expected
+    assert model.tokenizer.decode(list(expected[0])).endswith("<think>\n\n</think>\n\n")
 
 
 # 4*6=4, 4+3=7, 7-5=2, 7*2=4, 2+4=6.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import sys
@@ -11,12 +10,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from processes_fixture import quick_processes
 
 from sdbench.rundir import read_json, read_rows
 
 KILLS = 20
-# A process that starts with these imported is quick, so kills strike amid sampling and not imports.
-PRELOADED = ["sdbench.eval_command", "sdbench.engines.hf", "lm_eval.tasks", "datasets"]
 
 
 def evaluate(folder: str) -> None:
@@ -34,15 +32,8 @@ def evaluate(folder: str) -> None:
     main()
 
 
-@pytest.fixture(scope="module")
-def context() -> multiprocessing.context.ForkServerContext:
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(PRELOADED)
-    return found
-
-
-def start(context: multiprocessing.context.ForkServerContext, folder: Path) -> BaseProcess:
-    process = context.Process(target=evaluate, args=(str(folder),))
+def start(folder: Path) -> BaseProcess:
+    process = quick_processes().Process(target=evaluate, args=(str(folder),))
     process.start()
     return process
 
@@ -58,11 +49,11 @@ def samples(folder: Path) -> Path | None:
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_nothing(
-    tmp_path: Path, context: multiprocessing.context.ForkServerContext
+    tmp_path: Path,
 ) -> None:
     """Each kill comes at a random moment after sampling began, or amid what comes before it."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert finished(start(context, whole)) == 0
+    assert finished(start(whole)) == 0
     expected = samples(whole)
     assert expected is not None
 
@@ -70,7 +61,7 @@ def test_twenty_kills_at_random_moments_change_nothing(
     kept: dict[str, bytes] = {}
     amid = 0
     for _ in range(KILLS):
-        process, size = start(context, killed), _size(killed)
+        process, size = start(killed), _size(killed)
         # Half of the kills wait until something new is on disk, half strike at any moment.
         wait_for_news = rng.random() < 0.5
         deadline = time.monotonic() + (60 if wait_for_news else rng.uniform(0.1, 3))
@@ -91,7 +82,7 @@ def test_twenty_kills_at_random_moments_change_nothing(
             amid += 0 < len(now) < 60 * 12
     assert amid, "no kill struck amid sampling"
 
-    assert finished(start(context, killed)) == 0
+    assert finished(start(killed)) == 0
     found = samples(killed)
     assert found is not None
     assert found.read_bytes() == expected.read_bytes()

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qwen3_fixture import tiny_model
 
+from sdbench import assembly, models
 from sdbench.arithmetic.expression import Expression, parse, sample
 from sdbench.conditions.base import Group, Surroundings, resolve
-from sdbench.config import Suite
+from sdbench.config import Suite, Thinking
+from sdbench.critics import oracle
+from sdbench.critics.base import CriticSurroundings
 from sdbench.errors import ConfigError, DataError
-from sdbench.records import Attempt, Verdict, VerdictStatus
+from sdbench.models import Model
+from sdbench.records import (
+    Attempt,
+    Critique,
+    CritiqueCase,
+    Problem,
+    Verdict,
+    VerdictStatus,
+)
+from sdbench.train.batch import items
 
 MakeAttempt = Callable[[Expression, str, int], Attempt]
 
@@ -134,3 +148,88 @@ def test_two_arms_may_use_one_plugin(tiny: Suite) -> None:
     arm = resolve(tiny, "grpo_matched_rollouts")
     assert (arm.name, arm.plugin) == ("grpo_matched_rollouts", "grpo")
     assert arm.config.problems_per_update == 4
+
+
+def overlong(surroundings: Surroundings, attempt: Attempt, by: int) -> Surroundings:
+    """Surroundings whose teacher reads so many tokens less than the reference's view has."""
+    assert attempt.problem.solution is not None
+    view = surroundings.view("solution", attempt, attempt.problem.solution)
+    assert view is not None
+    return dataclasses.replace(surroundings, max_length=len(view.input_ids) - by)
+
+
+def test_a_teachers_prompt_is_never_cut(
+    tiny: Suite, surroundings: Surroundings, attempt_at: MakeAttempt
+) -> None:
+    """What fits to the last token is read; one token less, and the rollout is dropped."""
+    attempt = attempt_at(PROBLEM, WRONG, 0)
+    group = Group(attempt.problem, (attempt,))
+    told = {
+        by: resolve(tiny, "reference").build(overlong(surroundings, attempt, by)).feedback([group])
+        for by in (0, 1)
+    }
+    ((fits,), (dropped,)) = (told[0], told[1])
+    assert fits.view is not None and fits.dropped is None
+    assert (dropped.view, dropped.dropped) == (None, "overlong")
+    assert dropped.context == attempt.problem.solution, "for whoever looks why"
+    assert items([group], [dropped]) == []
+
+
+def test_an_overlong_critique_is_dropped_and_its_cost_is_known(
+    tiny: Suite, surroundings: Surroundings, attempt_at: MakeAttempt
+) -> None:
+    group = group_with(attempt_at, [VerdictStatus.INCORRECT])
+    short = dataclasses.replace(surroundings, max_length=10)
+    (one,) = resolve(tiny, "critique").build(short).feedback([group])
+    assert (one.view, one.dropped) == (None, "overlong")
+    assert one.critique is not None
+
+
+class Scripted:
+    """Critiques the first attempt, cannot be read on the second, and says nothing of the others."""
+
+    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+        first, second, *_ = (attempt.rollout.id for attempt in attempts)
+        return [
+            Critique(second, "scripted", None, "I agree.", None, 7),
+            Critique(first, "scripted", CritiqueCase.INCORRECT, "<answer>6</answer>", 2, 5),
+        ]
+
+    def close(self) -> None: ...
+
+
+def test_a_rollout_without_a_critique_is_dropped_and_nothing_takes_its_place(
+    tiny: Suite, surroundings: Surroundings, attempt_at: MakeAttempt
+) -> None:
+    """The second critique cost 7 tokens although it is of no use; of the third nothing is known."""
+    group = group_with(attempt_at, [VerdictStatus.INCORRECT] * 3)
+    scripted = dataclasses.replace(surroundings, critic=Scripted())
+    told = resolve(tiny, "critique").build(scripted).feedback([group])
+    assert [one.rollout_id for one in told] == [a.rollout.id for a in group.attempts]
+    assert [one.dropped for one in told] == [None, "critique", "critique"]
+    assert [one.context for one in told] == ["<answer>6</answer>", None, None]
+    assert [one.critique.tokens for one in told if one.critique is not None] == [5, 7]
+    assert [item.id for item in items([group], told)] == [group.attempts[0].rollout.id]
+
+
+def test_the_teacher_thinks_as_the_suite_says(tiny: Suite, tmp_path: Path) -> None:
+    """Qwen3's turn begins with empty thoughts if it shall not think, and with none if it may."""
+    model = models.open_model(str(tiny_model(tmp_path)))
+    problem = Problem("p", "arithmetic", "train", "1+2", "3")
+    thoughts = "<think>\n\n</think>\n\n"
+    for thinking in (None, True, False):
+        update = {"prompts": "steps", "thinking": Thinking(teacher=thinking, student=False)}
+        found = assembly.surroundings(tiny.model_copy(update=update), model)
+        text = model.decode(found.encode_teacher("solution", problem, "It is 3."))
+        assert text.endswith(thoughts) == (thinking is False)
+        assert found.max_length == 2048
+
+
+def test_the_critic_gets_the_suites_style_and_thinking(
+    tiny: Suite, organism: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[CriticSurroundings] = []
+    monkeypatch.setattr(oracle, "build", lambda config, given: seen.append(given))
+    update = {"prompts": "steps", "thinking": Thinking(critic=True, teacher=False)}
+    assembly.surroundings(tiny.model_copy(update=update), organism)
+    assert seen == [CriticSurroundings("steps", thinking=True)]

@@ -12,6 +12,7 @@ import pytest
 
 from sdbench.arithmetic.expression import Expression, parse
 from sdbench.critics import oracle
+from sdbench.critics.base import CriticSurroundings
 from sdbench.errors import CriticError
 from sdbench.records import Attempt, Critique, CritiqueCase
 
@@ -31,7 +32,9 @@ WHOLE = written(*STEPS, answer="6")
 
 
 def critique(attempt_at: MakeAttempt, text: str) -> Critique:
-    (found,) = oracle.build(oracle.Config()).critique([attempt_at(PROBLEM, text, 0)])
+    (found,) = oracle.build(oracle.Config(), CriticSurroundings("organism")).critique(
+        [attempt_at(PROBLEM, text, 0)]
+    )
     assert found.rollout_id == "4*6+3-5+7*2#0"
     assert (found.critic, found.tokens) == ("oracle", 0)
     return found
@@ -115,7 +118,7 @@ def test_white_space_between_right_steps_is_kept(attempt_at: MakeAttempt) -> Non
 
 def test_critiques_come_in_order_of_attempts(attempt_at: MakeAttempt) -> None:
     attempts = [attempt_at(PROBLEM, WHOLE, index) for index in (2, 0, 1)]
-    found = oracle.build(oracle.Config()).critique(attempts)
+    found = oracle.build(oracle.Config(), CriticSurroundings("organism")).critique(attempts)
     assert [one.rollout_id for one in found] == [a.rollout.id for a in attempts]
 
 
@@ -123,5 +126,5 @@ def test_a_task_without_a_checker_is_refused_by_name(attempt_at: MakeAttempt) ->
     attempt = attempt_at(PROBLEM, WHOLE, 0)
     other = dataclasses.replace(attempt, problem=dataclasses.replace(attempt.problem, task="gsm8k"))
     with pytest.raises(CriticError, match=r"'gsm8k'; allowed: arithmetic"):
-        oracle.build(oracle.Config()).critique([other])
+        oracle.build(oracle.Config(), CriticSurroundings("organism")).critique([other])
     assert not oracle.judges("gsm8k")

@@ -58,7 +58,7 @@ def test_the_chat_template(organism: Model) -> None:
     turns = [{"role": "user", "content": "1+2"}, {"role": "assistant", "content": "<answer>3"}]
     text = organism.tokenizer.apply_chat_template(turns, tokenize=False)
     assert text == "<bos>1+2<sol><answer>3<eos>"
-    ids = prompts.solver(organism.tokenizer, "1+2")
+    ids = prompts.solver(organism.tokenizer, "organism", "1+2")
     assert organism.tokenizer.convert_ids_to_tokens(list(ids)) == [BOS, "1", "+", "2", "<sol>"]
 
 
@@ -76,11 +76,11 @@ def test_a_placeholder_in_a_context_stays_as_it_is(
     """The organism cannot spell braces, so the text is caught before it is encoded."""
     seen: list[str] = []
 
-    def record(tokenizer: object, content: str) -> tuple[int, ...]:
-        seen.append(content)
+    def record(tokenizer: object, turn: str, thinking: bool | None) -> tuple[int, ...]:
+        seen.append(turn)
         return (1,)
 
-    monkeypatch.setattr(prompts, "solver", record)
+    monkeypatch.setattr(prompts, "encode", record)
     prompts.teacher(organism.tokenizer, "organism", "solution", "1+2", "{prompt} {context}")
     assert seen == ["1+2<ctx>{prompt} {context}</ctx>"]
 

@@ -1,0 +1,63 @@
+"""The group-normalised reward and a teacher's per-token advantage, blended by the loss.
+
+Each rollout gets both: the advantage A_i that `grpo` gives it, and the teacher's view that another
+condition gives it. The loss `token_policy_gradient` mixes them, w A_t + (1 - w) A_i; its options
+set w and let it rise and fall over the updates.
+
+Source: 2601.20802 (SDPO), the blend; 2606.04036 (SDPG), warm-up and decay of the teacher's weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from sdbench.conditions import critique, grpo, reference
+from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
+from sdbench.records import Feedback
+
+
+class Config(ConditionConfig):
+    """Which condition's teacher it takes."""
+
+    compares: ClassVar[bool] = True
+
+    loss: str = "token_policy_gradient"
+    loss_options: dict[str, object] = Field(default_factory=lambda: {"teacher_weight": 0.5})
+    group_size: int = 8
+    teacher: Literal["reference", "critique"] = "critique"
+    divide_by_deviation: bool = True
+
+
+def build(config: Config, surroundings: Surroundings) -> Condition:
+    """The condition."""
+    taught: Condition
+    if config.teacher == "critique":
+        taught = critique.build(critique.Config(), surroundings)
+    else:
+        taught = reference.build(reference.Config(), surroundings)
+    return Blend(taught, divide=config.divide_by_deviation)
+
+
+class Blend:
+    """See the module."""
+
+    def __init__(self, taught: Condition, *, divide: bool) -> None:
+        self._taught, self._divide = taught, divide
+
+    def feedback(self, groups: Sequence[Group]) -> list[Feedback]:
+        """The teacher's feedback, each with the rollout's advantage; none where it has no view."""
+        rewarded = {
+            attempt.rollout.id: advantage
+            for group in groups
+            for attempt, advantage in zip(
+                group.attempts, grpo.advantages(group, divide=self._divide), strict=True
+            )
+        }
+        return [
+            one if one.view is None else replace(one, advantage=rewarded[one.rollout_id])
+            for one in self._taught.feedback(groups)
+        ]

@@ -1,0 +1,96 @@
+"""The weights of a model under training as files, for engines that keep a copy of their own.
+
+All weights are written as a folder in transformers layout, an adapter as a folder in peft's. Tied
+weights are written once, as transformers does, and rounded to the type that is served.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, cast
+
+from sdbench.models import Dtype
+from sdbench.rundir import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    Network = PreTrainedModel | PeftModel
+
+MEMORY = Path("/dev/shm")
+# What lies in memory must leave as much again to whoever reads it.
+ROOM = 2
+LEAST_RANK = 8
+
+
+def is_adapted(network: Network) -> bool:
+    """Whether LoRA adapters lie over the weights, put there by peft or by transformers."""
+    return bool(getattr(network, "peft_config", None))
+
+
+def write_weights(network: PreTrainedModel, folder: Path, dtype: Dtype) -> None:
+    """Writes all weights in transformers layout.
+
+    Args:
+        network: The model.
+        folder: Where to.
+        dtype: Weights of the network's own type are rounded to this one; those that it holds in
+            another keep theirs.
+    """
+    copies: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    state = {}
+    for name, tensor in network.state_dict().items():
+        # Tied weights stay one tensor, so that they are seen to be tied.
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in copies:
+            copies[key] = tensor.to("cpu", served_dtype(network, tensor, dtype))
+        state[name] = copies[key]
+    network.save_pretrained(folder, state_dict=state)
+
+
+def served_dtype(network: PreTrainedModel, tensor: torch.Tensor, dtype: Dtype) -> torch.dtype:
+    """The type in which a tensor of the network is handed over."""
+    import torch
+
+    wanted: torch.dtype = getattr(torch, dtype)
+    return wanted if tensor.dtype == network.dtype else tensor.dtype
+
+
+def write_adapter(network: Network, folder: Path) -> Path:
+    """Writes the active adapter and nothing below it.
+
+    Args:
+        network: The adapted model.
+        folder: Where to.
+
+    Returns:
+        The folder with `adapter_config.json`, which is `folder` or in it.
+    """
+    if not hasattr(network, "get_base_model"):
+        network.save_pretrained(str(folder))
+        return folder
+    name = cast(str, network.active_adapter)
+    # Asked whether to save embeddings too, peft would look up the base model's at the hub.
+    network.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
+    return folder if name == "default" else folder / name
+
+
+def adapter_rank(folder: str | Path) -> int:
+    """The smallest rank that vLLM has kernels for and that holds the adapter."""
+    rank = int(str(read_json(Path(folder, "adapter_config.json"))["r"]))
+    return max(LEAST_RANK, 1 << (rank - 1).bit_length())
+
+
+def folder_for(network: PreTrainedModel, dtype: Dtype) -> TemporaryDirectory[str]:
+    """A temporary folder for all weights: in memory where there is room, else on disk."""
+    import torch
+
+    weights = sum(weight.numel() for weight in network.parameters())
+    size = weights * cast(torch.dtype, getattr(torch, dtype)).itemsize
+    roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM * size
+    return TemporaryDirectory(prefix="sdbench-", dir=MEMORY if roomy else None)
