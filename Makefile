@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm smollm2 quickstart test bench-eval check golden clean
+.PHONY: help setup setup-vllm smollm2 quickstart test bench-eval bench-train check golden clean
 
 help:  ## Lists the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ test: setup  ## Runs the tests
 
 bench-eval: setup-vllm smollm2  ## Measures evaluation against its peers; says how fast, as ratios
 	$(BIN)/python tests/benchmarks/evaluation.py
+
+bench-train: setup  ## Measures an update against TRL's, and the chunked divergence; says how fast, as ratios
+	$(BIN)/python tests/benchmarks/training.py
 
 check: setup  ## Lints, checks the format and the types
 	$(BIN)/ruff check .

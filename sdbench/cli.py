@@ -69,7 +69,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # all processes of a run stop together
+            print(stopped, file=sys.stderr)
         sys.exit(143)  # as a shell says of a process that SIGTERM ended
     except SdbenchError as error:
         _fail(str(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 from sdbench.live import new_progress
@@ -56,7 +57,11 @@ def dashboard(suite: Suite, condition: str, seed: int) -> Iterator[Callable[[int
     )
     history: list[Row] = []
     shows = console.is_terminal
-    with Live(console=console, refresh_per_second=2, transient=False) if shows else _Nothing() as live:
+    with (
+        Live(console=console, refresh_per_second=2, transient=False)
+        if shows
+        else _Nothing() as live
+    ):
 
         def updated(update: int, log: Row) -> None:
             for warning in cast("list[str]", log.get("warnings") or []):
@@ -92,8 +97,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     bins = min(width, len(values))
     edges = [len(values) * place // bins for place in range(bins + 1)]
     means = [
-        sum(values[start:end]) / (end - start)
-        for start, end in zip(edges, edges[1:], strict=False)
+        sum(values[start:end]) / (end - start) for start, end in pairwise(edges)
     ]
     low, high = min(means), max(means)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0

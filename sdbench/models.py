@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16"]
 ORGANISM = "organism"
+CHUNK_LOGITS = 2**24
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -67,7 +68,7 @@ class Model:
 
         name, revision = split_revision(self.source)
         try:
-            ids = GenerationConfig.from_pretrained(name, revision=revision).eos_token_id
+            ids = GenerationConfig.from_pretrained(name, revision=revision or "main").eos_token_id
         except OSError:
             ids = getattr(self.config, "eos_token_id", None)
         ids = self.tokenizer.eos_token_id if ids is None else ids
@@ -300,6 +301,36 @@ def completion_hidden(
     hidden_BSH = read(input_ids=_padded(network, views), use_cache=False).last_hidden_state
     hidden_NH: torch.Tensor = hidden_BSH[_places(network, views)]
     return hidden_NH
+
+
+def completion_logprobs(
+    network: PreTrainedModel,
+    views: Sequence[TeacherView],
+    completion_ids: Sequence[Sequence[int]],
+    chunk_logits: int = CHUNK_LOGITS,
+) -> list[torch.Tensor]:
+    """Log-probabilities of completion tokens, without ever holding all their logits.
+
+    Args:
+        network: The model; no gradients flow.
+        views: For each rollout what is read and where its completion tokens lie, [B].
+        completion_ids: The tokens, [B] of [T].
+        chunk_logits: Most logits at once.
+
+    Returns:
+        Nats at temperature 1, [B] of [T].
+    """
+    import torch
+
+    ids_N = torch.tensor([token for ids in completion_ids for token in ids], device=network.device)
+    head, found = head_of(network), []
+    with torch.no_grad():
+        hidden_NH = completion_hidden(network, views)
+        size = max(1, chunk_logits // len(head.weight))
+        for hidden_nH, ids_n in zip(hidden_NH.split(size), ids_N.split(size), strict=True):
+            logprobs_nV = head(hidden_nH).float().log_softmax(-1)
+            found.append(logprobs_nV.gather(-1, ids_n[:, None])[:, 0])
+    return list(torch.cat(found).split([len(ids) for ids in completion_ids]))
 
 
 def decoder_of(network: PreTrainedModel) -> torch.nn.Module:

@@ -1,4 +1,4 @@
-"""Processes that start quickly, so that what is sent to them strikes their work and not their imports."""
+"""Processes that start quickly, so that a kill strikes their work and not their imports."""
 
 from __future__ import annotations
 

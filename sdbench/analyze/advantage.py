@@ -1,8 +1,8 @@
 """Why a condition wins: where, along a trace, its teacher disagrees with the student.
 
 In: an arm and the suite. Out: per-token advantages A_t of the untrained policy's own rollouts on
-validation problems, the same traces for every arm, by role of the step each token belongs to:
-correct, first wrong, or later than that; and a localisation score.
+validation problems, the same traces for every arm, by role of the step each token belongs to, as the
+suite's critic finds it: correct, first wrong, or later than that; and a localisation score.
 
 The localisation score of a trace is the share of its negative advantage, sum of max(0, -A_t), that
 falls on the first wrong step. `pooled` sums over traces first, `per_trace` averages the traces'
@@ -19,22 +19,17 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import cast
 
-import torch
-
 from sdbench import assembly, models, problems, prompts, stats, traces
 from sdbench.conditions.base import Group, resolve
 from sdbench.config import Suite
-from sdbench.critics import oracle
 from sdbench.engines.base import Engine, Request, Sampling, generate
 from sdbench.grading import Answer, Grader
-from sdbench.losses.base import LossInputs
-from sdbench.records import Attempt, Feedback, Problem, Rollout
+from sdbench.records import Attempt, Critique, Feedback, Rollout
 from sdbench.rundir import Row
+from sdbench.traces import CORRECT, FIRST_WRONG, LATER, StepRole
 
-Role = str
-CORRECT, FIRST_WRONG, LATER = "correct", "first_wrong", "later"
 ROLES = (CORRECT, FIRST_WRONG, LATER)
-BATCH = 64
+BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +47,10 @@ class MarkedTrace:
     attempt: Attempt
     context: str
     tokens: tuple[str, ...]
-    roles: tuple[Role, ...]
+    roles: tuple[StepRole, ...]
     advantages: tuple[float, ...]
 
-    def negative(self, role: Role | None = None) -> float:
+    def negative(self, role: StepRole | None = None) -> float:
         """Sum of max(0, -A_t) over the tokens of a role, or over all, in nats."""
         return sum(
             max(0.0, -advantage)
@@ -78,7 +73,7 @@ def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
         None if the condition has no teacher.
 
     Raises:
-        CriticError: no checker knows the task's steps.
+        CriticError: the suite's critic cannot judge this task.
     """
     engine = assembly.untrained_engine(suite)
     attempts = common_attempts(suite, engine, grader)
@@ -86,11 +81,13 @@ def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
     surroundings = assembly.surroundings(suite, engine.model)
     try:
         feedback = resolve(suite, arm_name).build(surroundings).feedback(groups)
+        if all(one.view is None for one in feedback):
+            return None
+        given = [one.critique for one in feedback if one.critique is not None]
+        critiques = given or surroundings.critic.critique(attempts)
     finally:
         surroundings.critic.close()
-    if all(one.view is None for one in feedback):
-        return None
-    return summarise(mark(engine, attempts, feedback), suite.analysis.examples)
+    return summarise(mark(engine, attempts, feedback, critiques), suite.analysis.examples)
 
 
 def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attempt]:
@@ -128,37 +125,23 @@ def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attemp
     return [Attempt(p, rollouts[p.id], verdicts[p.id]) for p in problem_set]
 
 
-def roles_of(problem: Problem, text: str, ends: Sequence[int]) -> tuple[Role, ...]:
-    """The role of each token of a trace.
-
-    In a trace without a wrong step that is not right either, because a step is missing or the
-    answer is wrong, what follows the written steps counts as later.
+def mark(
+    engine: Engine,
+    attempts: Sequence[Attempt],
+    feedback: Sequence[Feedback],
+    critiques: Sequence[Critique],
+) -> list[MarkedTrace]:
+    """Advantages and roles of every attempt that has a teacher's view and a critique.
 
     Args:
-        problem: The problem, of a task whose steps can be checked.
-        text: The completion.
-        ends: Where each token ends in it, from `traces.token_ends`.
+        engine: Holds the model that is student and teacher.
+        attempts: The traces.
+        feedback: Of one condition.
+        critiques: Of the suite's critic, which say where each trace goes wrong.
     """
-    found = oracle.examine(problem, text)
-    if found.complete and found.answer_right:
-        return (CORRECT,) * len(ends)
-    if found.first_wrong is None:
-        right = found.trace.steps[-1].end if found.trace.steps else 0
-        return tuple(CORRECT if end <= right else LATER for end in ends)
-    wrong = found.trace.steps[found.first_wrong]
-    span = traces.token_span(ends, wrong.start, wrong.end)
-    return tuple(
-        CORRECT if index < span.start else FIRST_WRONG if index in span else LATER
-        for index in range(len(ends))
-    )
-
-
-def mark(
-    engine: Engine, attempts: Sequence[Attempt], feedback: Sequence[Feedback]
-) -> list[MarkedTrace]:
-    """Advantages and roles of every attempt that has a teacher's view."""
     views = {one.rollout_id: one for one in feedback if one.view is not None}
-    told = [attempt for attempt in attempts if attempt.rollout.id in views]
+    judged = {one.rollout_id: one for one in critiques if one.case is not None}
+    told = [a for a in attempts if a.rollout.id in views.keys() & judged.keys()]
     marked = []
     for start in range(0, len(told), BATCH):
         batch = told[start : start + BATCH]
@@ -172,7 +155,9 @@ def mark(
                     attempt=attempt,
                     context=one.context or "",
                     tokens=_token_texts(engine, attempt.rollout, ends),
-                    roles=roles_of(attempt.problem, attempt.rollout.text, ends),
+                    roles=traces.step_roles(
+                        attempt.rollout.text, ends, judged[attempt.rollout.id].first_wrong_step
+                    ),
                     advantages=tuple(values),
                 )
             )
@@ -212,7 +197,7 @@ def summarise(marked: Sequence[MarkedTrace], examples: int) -> Row:
     }
 
 
-def _mean_by_role(marked: Sequence[MarkedTrace], role: Role) -> Row | None:
+def _mean_by_role(marked: Sequence[MarkedTrace], role: StepRole) -> Row | None:
     """Mean over traces of the mean A_t of the role's tokens, clustered by problem."""
     means = {
         trace.attempt.problem.id: fmean(
@@ -246,20 +231,18 @@ def _example(trace: MarkedTrace) -> Row:
     }
 
 
-@torch.no_grad()
 def _advantages(
     engine: Engine, batch: Sequence[Attempt], feedback: Sequence[Feedback]
 ) -> list[list[float]]:
     network = engine.model.network
     students = [models.student_view(a.rollout.prompt_ids, a.rollout.completion_ids) for a in batch]
     teachers = [one.view for one in feedback if one.view is not None]
-    ids_N = torch.tensor([token for attempt in batch for token in attempt.rollout.completion_ids])
-    inputs = LossInputs(
-        completion_ids_N=ids_N.to(network.device),
-        policy_logits_NV=models.completion_logits(network, students),
-        sampling_logprobs_N=torch.zeros(len(ids_N), device=network.device),
-        temperature=1.0,
-        teacher_logits_NV=models.completion_logits(network, teachers),
-    )
-    lengths = [len(attempt.rollout.completion_ids) for attempt in batch]
-    return [part.tolist() for part in inputs.token_advantages_N.cpu().split(lengths)]
+    ids = [attempt.rollout.completion_ids for attempt in batch]
+    return [
+        (taught - own).tolist()
+        for taught, own in zip(
+            models.completion_logprobs(network, teachers, ids),
+            models.completion_logprobs(network, students, ids),
+            strict=True,
+        )
+    ]

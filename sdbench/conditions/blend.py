@@ -2,22 +2,25 @@
 
 Each rollout gets both: the advantage A_i that `grpo` gives it, and the teacher's view that another
 condition gives it. The loss `token_policy_gradient` mixes them, w A_t + (1 - w) A_i; its options
-set w and let it rise and fall over the updates.
+set w, one half unless they do, and let it rise and fall over the updates.
 
 Source: 2601.20802 (SDPO), the blend; 2606.04036 (SDPG), warm-up and decay of the teacher's weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import model_validator
 
 from sdbench.conditions import critique, grpo, reference
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
 from sdbench.records import Feedback
+
+LOSS = "token_policy_gradient"
+TEACHER_WEIGHT = 0.5
 
 
 class Config(ConditionConfig):
@@ -25,11 +28,18 @@ class Config(ConditionConfig):
 
     compares: ClassVar[bool] = True
 
-    loss: str = "token_policy_gradient"
-    loss_options: dict[str, object] = Field(default_factory=lambda: {"teacher_weight": 0.5})
+    loss: str = LOSS
     group_size: int = 8
     teacher: Literal["reference", "critique"] = "critique"
     divide_by_deviation: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blended(cls, table: dict[str, object]) -> dict[str, object]:
+        options = table.get("loss_options", {})
+        if table.get("loss", LOSS) != LOSS or not isinstance(options, Mapping):
+            return table
+        return {**table, "loss_options": {"teacher_weight": TEACHER_WEIGHT, **options}}
 
 
 def build(config: Config, surroundings: Surroundings) -> Condition:

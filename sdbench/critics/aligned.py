@@ -224,12 +224,12 @@ def _corrected(
 def _needed(ground: _Ground, kept: Sequence[_Line]) -> list[int]:
     """Indices of the worked solution's steps that the kept ones do not make unnecessary."""
     held = _held(ground, kept)
-    for index in reversed(range(len(ground.lines))):
+    if held and held[-1]:
+        return []
+    for index in reversed(range(len(held))):
         users = _users(ground, index)
         held[index] = held[index] or (bool(users) and all(held[user] for user in users))
-    rest = [index for index, there in enumerate(held) if not there]
-    last = len(ground.lines) - 1
-    return [*rest, last] if rest and last not in rest else rest
+    return [index for index, there in enumerate(held) if not there]
 
 
 def _held(ground: _Ground, kept: Sequence[_Line]) -> list[bool]:

@@ -20,7 +20,7 @@ BASE = "base"
 UNTRAINED = "000000"
 CROSS_FIT = "cross-fit"
 TRIAL = "-first"
-SAMPLING = ("temperature", "max_tokens")
+SAMPLING = ("temperature", "max_tokens", "style", "prompt", "thinking")
 
 ByProblem = dict[str, float]
 

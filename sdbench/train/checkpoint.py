@@ -122,7 +122,7 @@ def prune(run: RunDir, config: Train) -> None:
     asked to stop there; it goes when the next is saved, or the choice of the best one would depend
     on when that was.
     """
-    for left in run.checkpoints.glob(".*"):
+    for left in (*run.checkpoints.glob(".*.part"), *run.checkpoints.glob(".*.gone")):
         shutil.rmtree(left)
     saved = run.saved_checkpoints()
     gone = [path for path in saved[:-1] if int(path.name) % config.save_every]
@@ -176,7 +176,7 @@ def _save_network(policy: Policy, weights: Tensors | None, folder: Path) -> None
     described["base_model_name_or_path"] = str(Path(base).resolve()) if revision is None else base
     described["revision"] = revision
     # A set in peft, whose order differs from process to process.
-    described["target_modules"] = sorted(cast("list[str]", described["target_modules"]))
+    described["target_modules"] = [*sorted(cast("list[str]", described["target_modules"]))]
     write_json(path, described)
 
 
@@ -225,6 +225,4 @@ def _placed_like(weight: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     sharded = cast("DTensor", weight)
-    return distribute_tensor(
-        tensor.to(sharded.device), sharded.device_mesh, sharded.placements
-    )
+    return distribute_tensor(tensor.to(sharded.device), sharded.device_mesh, sharded.placements)

@@ -13,7 +13,6 @@ are in float32, or in float64 where the weights are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
 
 import torch
 from torch.nn import functional
@@ -52,8 +51,8 @@ def chunked_loss(
         return losses_n.sum()
 
     size = max(1, chunk_logits // weight_VH.shape[0])
-    total = cast(
-        torch.Tensor, _ChunkedSum.apply(hidden_NH, weight_VH, bias_V, scored, size)
+    total: torch.Tensor = _ChunkedSum.apply(  # type: ignore[no-untyped-call]
+        hidden_NH, weight_VH, bias_V, scored, size
     )
     return total, {name: torch.cat(parts) for name, parts in observed.items()}
 
@@ -86,7 +85,7 @@ class _ChunkedSum(torch.autograd.Function):
         total = hidden_NH.new_zeros((), dtype=wide)
         hidden_gradient_NH = torch.zeros_like(hidden_NH) if for_hidden else None
         weight_gradient_VH = torch.zeros_like(weight_VH, dtype=wide) if for_weight else None
-        bias_gradient_V = torch.zeros_like(bias_V, dtype=wide) if for_bias else None
+        bias_gradient_V = torch.zeros_like(weight_VH[:, 0], dtype=wide) if for_bias else None
         for part in parts(len(hidden_NH), size):
             logits_nV = logits(hidden_NH[part], weight_VH, bias_V)
             if not (for_hidden or for_weight or for_bias):
@@ -123,9 +122,7 @@ class _ChunkedSum(torch.autograd.Function):
         )
 
 
-def _add_product(
-    sum_VH: torch.Tensor, gradient_nV: torch.Tensor, hidden_nH: torch.Tensor
-) -> None:
+def _add_product(sum_VH: torch.Tensor, gradient_nV: torch.Tensor, hidden_nH: torch.Tensor) -> None:
     """Adds gradient^T hidden, without a second [V, H] where the types agree."""
     # What works in place is not cast: under autocast it would be the one product in float32.
     cast_down = torch.is_autocast_enabled(sum_VH.device.type)

@@ -15,6 +15,7 @@ learning rate falls linearly to zero unless the suite holds it constant.
 
 from __future__ import annotations
 
+import random
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -85,8 +86,12 @@ def train(
         progress(state.ledger.updates, {})
         if state.ledger.updates < suite.train.updates:
             sampled = policy.model.around(policy.model.network, suite.dtype)
-            with closing(assembly.engine(suite, sampled)) as engine:
-                trainer = _Trainer(run, suite, arm, seed, accelerator, policy, loss, engine, command)
+            surroundings = assembly.surroundings(suite, policy.model)
+            with closing(surroundings.critic), closing(assembly.engine(suite, sampled)) as engine:
+                condition = arm.build(surroundings)
+                trainer = _Trainer(
+                    run, suite, arm, seed, accelerator, policy, loss, engine, condition, command
+                )
                 trainer.go(training_set, state, progress)
     finally:
         accelerator.end_training()
@@ -116,12 +121,12 @@ class _Trainer:
         policy: Policy,
         loss: Loss,
         engine: Engine,
+        condition: Condition,
         command: str,
     ) -> None:
         self._run, self._suite, self._arm, self._seed = run, suite, arm, seed
         self._accelerator, self._policy, self._loss = accelerator, policy, loss
-        self._engine, self._command = engine, command
-        self._condition: Condition = arm.build(assembly.surroundings(suite, policy.model))
+        self._engine, self._condition, self._command = engine, condition, command
         self._sampling = Sampling(suite.sampling.temperature, suite.sampling.max_tokens, seed)
         self._asking = rollout.Asking(
             suite.prompts, suite.thinking.student, arm.config.group_size, self._sampling
@@ -217,11 +222,11 @@ class _Trainer:
         """Trains on an update's rollouts; `drawn` and `told` are the seconds that they took."""
         begin = time.perf_counter()
         items = batch.items(groups, feedback, self._roles(groups, feedback))
-        torch.manual_seed(number * self._accelerator.num_processes + self._accelerator.process_index)
+        _seed_dropout(self._seed, number, self._accelerator.process_index)
         result = self._policy.update(items, self._objective(number))
         trained = time.perf_counter() - begin
         groups = processes.joined(groups, self._accelerator)
-        feedback = processes.joined(feedback, self._accelerator)
+        feedback = _in_order(processes.joined(feedback, self._accelerator), groups)
         cost = _cost(groups, feedback, result).timed(
             rollout=drawn,
             feedback=told,
@@ -250,7 +255,7 @@ class _Trainer:
     ) -> dict[str, tuple[str, ...]]:
         """The step that each token belongs to, for rollouts whose critique says where they err."""
         rollouts = {a.rollout.id: a.rollout for group in groups for a in group.attempts}
-        known = {}
+        known: dict[str, tuple[str, ...]] = {}
         for one in feedback:
             if one.critique is not None and one.view is not None:
                 written = rollouts[one.rollout_id]
@@ -372,6 +377,10 @@ def _ignore(_: int, __: Row) -> None:
     """Shows nothing, where another process does."""
 
 
+def _seed_dropout(seed: int, update: int, process: int) -> None:
+    torch.manual_seed(random.Random(f"dropout-{seed}-{update}-{process}").getrandbits(63))
+
+
 def _rewards_after(logged: Sequence[Row], update: int) -> list[float]:
     """The mean rewards of the updates after this one."""
     return [cast(float, r["rollout/reward"]) for r in logged if cast(int, r["update"]) > update]
@@ -381,9 +390,14 @@ def _enter_ledger(run: RunDir, ledger: Ledger) -> None:
     write_json(run.manifest, {**run.read_manifest(), "ledger": ledger.as_row()})
 
 
-def _cost(
-    groups: Sequence[Group], feedback: Sequence[Feedback], result: UpdateResult
-) -> Ledger:
+def _in_order(feedback: Sequence[Feedback], groups: Sequence[Group]) -> list[Feedback]:
+    """Feedback in the order of its rollouts, however they were shared out."""
+    attempts = [attempt for group in groups for attempt in group.attempts]
+    place = {attempt.rollout.id: number for number, attempt in enumerate(attempts)}
+    return sorted(feedback, key=lambda one: place[one.rollout_id])
+
+
+def _cost(groups: Sequence[Group], feedback: Sequence[Feedback], result: UpdateResult) -> Ledger:
     attempts = [attempt for group in groups for attempt in group.attempts]
     taught = sum(one.view is not None or bool(one.advantage) for one in feedback)
     return Ledger(

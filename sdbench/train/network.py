@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors import SafetensorError
@@ -66,9 +66,10 @@ def _adapted(
         ) from error
     if newest is not None:
         try:
-            return PeftModel.from_pretrained(network, str(newest), is_trainable=True)
+            found = PeftModel.from_pretrained(network, str(newest), is_trainable=True)
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"cannot load an adapter from {newest}: {error}") from error
+        return cast("PreTrainedModel", found)
     _refuse_targets(network, lora)
     torch.manual_seed(seed)
     settings = LoraConfig(
@@ -78,7 +79,7 @@ def _adapted(
         target_modules=lora.targets,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(network, settings)
+    return cast("PreTrainedModel", get_peft_model(network, settings))
 
 
 def _refuse_targets(network: PreTrainedModel, lora: LoRA) -> None:

@@ -56,9 +56,10 @@ def token_weights(
         [B]; 0 for a rollout without such tokens.
     """
     whole = whole or totals(lengths)
-    weights = {
-        "token": lambda length: 1 / whole.tokens,
-        "sequence": lambda length: 1 / (whole.rollouts * length),
-        "constant": lambda length: 1 / (whole.rollouts * max_tokens),
-    }
-    return [weights[normalisation](length) if length else 0.0 for length in lengths]
+
+    def weight(length: int) -> float:
+        if normalisation == "token":
+            return 1 / whole.tokens
+        return 1 / (whole.rollouts * (length if normalisation == "sequence" else max_tokens))
+
+    return [weight(length) if length else 0.0 for length in lengths]

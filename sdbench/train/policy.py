@@ -313,9 +313,7 @@ class Policy:
         whole = getattr(norm, "full_tensor", None)  # of sharded gradients
         return 0.0 if norm is None else float(norm if whole is None else whole())
 
-    def _result(
-        self, tally: _Tally, rate: float, norm: float, seconds: float
-    ) -> UpdateResult:
+    def _result(self, tally: _Tally, rate: float, norm: float, seconds: float) -> UpdateResult:
         whole = processes.gathered(tally, self._accelerator)
         seen = tally.seen.join([one.seen for one in whole])
         metrics = {
@@ -333,9 +331,7 @@ class Policy:
         )
 
 
-def _part(
-    values_N: torch.Tensor | None, part: slice, dtype: torch.dtype
-) -> torch.Tensor | None:
+def _part(values_N: torch.Tensor | None, part: slice, dtype: torch.dtype) -> torch.Tensor | None:
     return None if values_N is None else values_N[part].to(dtype)
 
 

@@ -32,11 +32,23 @@ def open_state() -> PartialState:
     """Which process this is and how many there are, before there is an accelerator.
 
     A process may wait long for another: for its rollouts, a warm-up, a large checkpoint.
+
+    Raises:
+        ConfigError: several processes were started that do not know of each other.
     """
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
+    # Without a GPU accelerate takes each process for the only one, unless it is told.
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != started:
+        raise ConfigError(
+            f"{started} processes were started, and accelerate knows of {state.num_processes}",
+            hint="on a machine without GPUs of its own: ACCELERATE_USE_CPU=true",
+        )
+    return state
 
 
 def open_accelerator(suite: Suite, folder: Path) -> Accelerator:
@@ -62,7 +74,7 @@ def open_accelerator(suite: Suite, folder: Path) -> Accelerator:
                 f"train.trackers: {name!r} is not installed", hint=f"pip install {name}"
             )
     open_state()
-    sharding = _sharding(mixed_precision(suite))
+    sharding = sharding_plugin(mixed_precision(suite))
     accelerator = Accelerator(
         mixed_precision=mixed_precision(suite),
         fsdp_plugin=sharding,
@@ -153,7 +165,7 @@ def any_asks(asked: bool, accelerator: Accelerator) -> bool:
     return any(gathered(asked, accelerator))
 
 
-def _sharding(precision: str) -> FullyShardedDataParallelPlugin | None:
+def sharding_plugin(precision: str) -> FullyShardedDataParallelPlugin | None:
     """How `accelerate launch --use_fsdp` wants weights sharded; None if it does not.
 
     Layers are gathered one by one unless the launcher says otherwise. Every process reads all

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import nn
@@ -119,7 +119,7 @@ class Live(_Stateless):
     """The policy as it is, gradient stopped."""
 
     def __init__(self, network: PreTrainedModel | PeftModel, read: Read) -> None:
-        self._network, self._read = network, read
+        self._network, self._read = cast("PreTrainedModel", network), read
 
     @property
     def head(self) -> nn.Linear:
@@ -137,7 +137,7 @@ class AdapterOff(Live):
 
     def hidden(self, views: Sequence[TeacherView]) -> torch.Tensor:
         """See `Teacher.hidden`."""
-        with evaluating(self._network), self._network.disable_adapter():
+        with evaluating(self._network), cast("PeftModel", self._network).disable_adapter():
             return self._read(views)
 
 
@@ -208,7 +208,8 @@ class AveragedAdapter(AdapterOff):
         self._decay = decay
         self._layers = dict(_adapted_layers(network))
         self._averages = {
-            name: _no_change(layer.base_layer.weight) for name, layer in self._layers.items()
+            name: _no_change(cast(nn.Linear, layer.base_layer).weight)
+            for name, layer in self._layers.items()
         }
 
     def hidden(self, views: Sequence[TeacherView]) -> torch.Tensor:
@@ -241,7 +242,9 @@ class AveragedAdapter(AdapterOff):
 def product(layer: LoraLayer) -> torch.Tensor:
     """What an adapter adds to its layer's weight, alpha / rank * B A, [out, in], float32."""
     (name,) = layer.active_adapters
-    factor_in, factor_out = layer.lora_A[name].weight, layer.lora_B[name].weight
+    factor_in, factor_out = (
+        cast(nn.Linear, factors[name]).weight for factors in (layer.lora_A, layer.lora_B)
+    )
     scale: float = layer.scaling[name]
     return scale * (_whole(factor_out).float() @ _whole(factor_in).float())
 

@@ -44,7 +44,9 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "size": {n: getattr(arguments, n) for n in ("vocabulary", "hidden", "tokens", "dtype")},
+                "size": {
+                    n: getattr(arguments, n) for n in ("vocabulary", "hidden", "tokens", "dtype")
+                },
                 **sides,
                 "loss_difference": abs(chunked["loss"] - plain["loss"]),
                 "memory_ratio": chunked["peak_gib"] / plain["peak_gib"],

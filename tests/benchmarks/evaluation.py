@@ -116,7 +116,9 @@ def against_vllm(model: str, count: int, max_tokens: int) -> Row:
     found = models.open_model(model)
     problem_set = problems.load(task, "test", count)
     inputs = [
-        TokensPrompt(prompt_token_ids=list(prompts.solver(found.tokenizer, "plain", problem.prompt)))
+        TokensPrompt(
+            prompt_token_ids=list(prompts.solver(found.tokenizer, "plain", problem.prompt))
+        )
         for problem in problem_set
     ]
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")

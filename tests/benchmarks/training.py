@@ -38,7 +38,7 @@ from sdbench import provenance
 
 HERE = Path(__file__).parent
 UPDATES = 4
-QWEN3 = {
+QWEN3: dict[str, Any] = {
     "vocab_size": 151_936,
     "hidden_size": 128,
     "intermediate_size": 384,
@@ -145,9 +145,10 @@ def trl_side(method: str, model: str, folder: Path) -> dict[str, float]:
     prompts: dict[str, list[Any]] = {"prompt": [PROMPT] * (rollouts * UPDATES)}
     trainer: Any
     if method == "grpo":
-        from trl import GRPOConfig, GRPOTrainer
+        from trl.trainer.grpo_config import GRPOConfig
+        from trl.trainer.grpo_trainer import GRPOTrainer
 
-        def reward(completions: list[Any], **_: Any) -> list[float]:
+        def reward(completions: list[Any], **_: Any) -> list[float | None]:
             return [float(row % 2) for row in range(len(completions))]
 
         grpo = GRPOConfig(num_generations=rollouts, beta=0.0, loss_type="dapo", **common)
@@ -330,9 +331,7 @@ def _status(name: str) -> int:
 
 
 def _json_of(command: list[str]) -> Any:
-    done = subprocess.run(
-        [sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1] if "--side" in command else done.stdout)
 
 

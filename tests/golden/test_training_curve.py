@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 
 import pytest
+from training_fixture import ignore, log_of
 
 from sdbench.config import load_suite
-from sdbench.rundir import Row, read_rows
 from sdbench.train.loop import train
 
 GOLDEN = Path(__file__).parent / "training_curve.json"
@@ -30,17 +30,11 @@ SUITE = load_suite(
 )
 
 
-def ignore(update: int, log: Row) -> None:
-    """Nobody watches."""
-
-
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_training_curve_is_the_one_agreed_on(arm: str, tmp_path: Path) -> None:
     run = train(SUITE, arm, 0, tmp_path / arm, ignore)
-    found = [
-        {name: value for name, value in row.items() if not name.startswith("time/")}
-        for row in read_rows(run.train_log)
-    ]
+    found = log_of(run)
+    assert [row.pop("warnings") for row in found] == [[]] * 3
     held = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("SDBENCH_GOLDEN") == "1":
         held[arm] = found

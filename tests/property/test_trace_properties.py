@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdbench.models import Model
 from sdbench.organism.tokenizer import CHARACTERS, TAGS
-from sdbench.traces import join, parse, token_ends, token_span
+from sdbench.traces import join, parse, step_roles, token_ends, token_span
 
 CONTENTS = st.lists(st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"])))
 ANSWERS = st.none() | st.text(st.characters(exclude_characters="<")).map(str.strip)
@@ -73,3 +76,65 @@ def test_a_span_covers_its_characters_and_no_token_beside(text: str, data: st.Da
     before = ends[span.start - 1] if span.start else 0
     assert before == start
     assert ends[span.stop - 1] == end
+
+
+def ends_by_definition(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[int]:
+    """Every prefix decoded on its own: a character counts at the token that completes it."""
+    ends: list[int] = []
+    for count in range(1, len(ids) + 1):
+        text = decode(ids[:count])
+        whole = text if count == len(ids) else text.rstrip("\ufffd")
+        ends.append(max([len(whole), *ends[-1:]]))
+    return ends
+
+
+@given(st.lists(st.integers(0, 63), max_size=120))
+def test_token_ends_are_those_of_every_prefix(organism: Model, ids: list[int]) -> None:
+    """Any tokens of the organism, those that write nothing and that end a text among them."""
+    assert token_ends(ids, organism.decode) == ends_by_definition(ids, organism.decode)
+
+
+@pytest.fixture(scope="module")
+def byte_pairs() -> Callable[[Sequence[int]], str]:
+    """A byte-level BPE whose pieces cut through characters, with a token that is skipped."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[AddedToken("<end>", special=True)],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["aé€ 𝄞b <step_1>√2</step_1> " * 3, "每一步 都对"], trainer)
+
+    def decode(ids: Sequence[int]) -> str:
+        text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    return decode
+
+
+@given(st.data())
+def test_token_ends_of_characters_in_pieces(
+    byte_pairs: Callable[[Sequence[int]], str], data: st.DataObject
+) -> None:
+    """Bytes in any order, most of which make no character, and real text in between."""
+    real = st.text("aé€𝄞√每步 <>_1", max_size=10).map(
+        lambda text: [one for one in range(300) for _ in text if byte_pairs([one]) in text][:40]
+    )
+    parts = data.draw(st.lists(real | st.lists(st.integers(0, 299), max_size=20), max_size=6))
+    ids = [one for part in parts for one in part]
+    assert token_ends(ids, byte_pairs) == ends_by_definition(ids, byte_pairs)
+
+
+@given(TAGGED, st.data())
+def test_roles_follow_one_another(text: str, data: st.DataObject) -> None:
+    """What is right comes first, then the wrong step, then the rest; one role a token."""
+    ends = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=20)))
+    roles = step_roles(text, ends, data.draw(st.none() | st.integers(1, 4)))
+    assert len(roles) == len(ends)
+    order = ["correct", "first_wrong", "later"]
+    assert [order.index(role) for role in roles] == sorted(order.index(role) for role in roles)

@@ -12,15 +12,17 @@ from qwen3_fixture import tiny_model
 
 from sdbench import assembly, models, prompts, traces
 from sdbench.analyze import advantage
-from sdbench.analyze.advantage import MarkedTrace, analyse, mark, roles_of, summarise
+from sdbench.analyze.advantage import MarkedTrace, analyse, mark, summarise
 from sdbench.arithmetic.expression import Expression, parse
 from sdbench.conditions.base import Group, Surroundings, resolve
 from sdbench.config import Suite, Thinking, load_suite
+from sdbench.critics import oracle
 from sdbench.engines import fake, hf
 from sdbench.grading import Grader
 from sdbench.models import Model, student_view
 from sdbench.records import Attempt, Feedback
 from sdbench.rundir import Row
+from sdbench.traces import StepRole
 
 MakeAttempt = Callable[[Expression, str, int], Attempt]
 
@@ -36,10 +38,16 @@ def ends_of(model: Model, text: str) -> list[int]:
     return traces.token_ends(ids, model.decode)
 
 
+def roles_of(attempt: Attempt, ends: Sequence[int]) -> tuple[str, ...]:
+    """By the exact critic."""
+    (found,) = oracle.Oracle().critique([attempt])
+    return traces.step_roles(attempt.rollout.text, ends, found.first_wrong_step)
+
+
 def test_roles_by_step(organism: Model, attempt_at: MakeAttempt) -> None:
     """Seven tokens before, seven of the wrong step, then seven and three of the answer."""
     attempt = attempt_at(PROBLEM, TRACE, 0)
-    found = roles_of(attempt.problem, TRACE, ends_of(organism, TRACE))
+    found = roles_of(attempt, ends_of(organism, TRACE))
     assert found == ("correct",) * STEP + ("first_wrong",) * STEP + ("later",) * (STEP + 3)
 
 
@@ -51,7 +59,7 @@ RIGHT = (
 
 def test_in_a_right_trace_every_token_is_correct(organism: Model, attempt_at: MakeAttempt) -> None:
     ends = ends_of(organism, RIGHT)
-    found = roles_of(attempt_at(PROBLEM, RIGHT, 0).problem, RIGHT, ends)
+    found = roles_of(attempt_at(PROBLEM, RIGHT, 0), ends)
     assert found == ("correct",) * len(ends)
 
 
@@ -62,7 +70,7 @@ def test_what_follows_right_steps_in_a_trace_that_is_not_right_counts_as_later(
     """Four steps are missing: the one written is right, whatever comes then is not a wrong step."""
     text = TRACE[:22] + rest
     ends = ends_of(organism, text)
-    found = roles_of(attempt_at(PROBLEM, text, 0).problem, text, ends)
+    found = roles_of(attempt_at(PROBLEM, text, 0), ends)
     assert found == ("correct",) * STEP + ("later",) * (len(ends) - STEP)
 
 
@@ -70,19 +78,19 @@ def test_a_trace_without_steps_is_all_later(organism: Model, attempt_at: MakeAtt
     """The reference notation has no tags; none of it is a correct step of the solver."""
     text = "4 : 6 x 4 ; <answer>4</answer>"
     ends = ends_of(organism, text)
-    assert set(roles_of(attempt_at(PROBLEM, text, 0).problem, text, ends)) == {"later"}
+    assert set(roles_of(attempt_at(PROBLEM, text, 0), ends)) == {"later"}
 
 
 def test_an_unclosed_wrong_step_reaches_to_the_end(
     organism: Model, attempt_at: MakeAttempt
 ) -> None:
     text = "<step_1>4*6=4</step_1><step_2>4+3=8"
-    found = roles_of(attempt_at(PROBLEM, text, 0).problem, text, ends_of(organism, text))
+    found = roles_of(attempt_at(PROBLEM, text, 0), ends_of(organism, text))
     assert found == ("correct",) * STEP + ("first_wrong",) * 6
 
 
 def marked(
-    attempt: Attempt, roles: Sequence[str], advantages: Sequence[float], name: str = "p"
+    attempt: Attempt, roles: Sequence[StepRole], advantages: Sequence[float], name: str = "p"
 ) -> MarkedTrace:
     problem = dataclasses.replace(attempt.problem, id=name)
     rollout = dataclasses.replace(attempt.rollout, problem_id=name)
@@ -92,7 +100,7 @@ def marked(
     )
 
 
-C, W, L = "correct", "first_wrong", "later"
+C, W, L = traces.CORRECT, traces.FIRST_WRONG, traces.LATER
 
 
 def test_localisation_by_hand(attempt_at: MakeAttempt) -> None:
@@ -168,7 +176,9 @@ def test_advantages_are_teacher_minus_student(
     attempts = [attempt_at(PROBLEM, TRACE, 0), attempt_at(PROBLEM, TRACE[:35], 1)]
     groups = [Group(attempts[0].problem, tuple(attempts))]
     feedback = resolve(tiny, "critique").build(surroundings).feedback(groups)
-    found = mark(hf.build(hf.Config(), organism), attempts, feedback)
+    found = mark(
+        hf.build(hf.Config(), organism), attempts, feedback, oracle.Oracle().critique(attempts)
+    )
     for one, attempt, told in zip(found, attempts, feedback, strict=True):
         assert one.attempt is attempt
         assert one.context == told.context
@@ -179,7 +189,8 @@ def test_advantages_are_teacher_minus_student(
             with torch.no_grad():
                 logits_SV = organism.network(torch.tensor([input_ids])).logits[0]
             logprobs_TV = logits_SV[-len(ids) - 1 : -1].log_softmax(-1)
-            return logprobs_TV[torch.arange(len(ids)), torch.tensor(ids)]
+            found_T: torch.Tensor = logprobs_TV[torch.arange(len(ids)), torch.tensor(ids)]
+            return found_T
 
         student = student_view(attempt.rollout.prompt_ids, ids)
         expected = logprobs(told.view.input_ids) - logprobs(student.input_ids)
@@ -191,7 +202,12 @@ def test_advantages_are_teacher_minus_student(
 def test_a_rollout_without_a_view_is_left_out(organism: Model, attempt_at: MakeAttempt) -> None:
     attempt = attempt_at(PROBLEM, TRACE, 0)
     told = Feedback(attempt.rollout.id, advantage=1.0)
-    assert mark(hf.build(hf.Config(), organism), [attempt], [told]) == []
+    assert (
+        mark(
+            hf.build(hf.Config(), organism), [attempt], [told], oracle.Oracle().critique([attempt])
+        )
+        == []
+    )
 
 
 def test_the_end_of_text_belongs_to_what_it_follows(
@@ -200,7 +216,9 @@ def test_the_end_of_text_belongs_to_what_it_follows(
     attempt = attempt_at(PROBLEM, TRACE, 0)
     group = Group(attempt.problem, (attempt,))
     feedback = resolve(tiny, "critique").build(surroundings).feedback([group])
-    (one,) = mark(hf.build(hf.Config(), organism), [attempt], feedback)
+    (one,) = mark(
+        hf.build(hf.Config(), organism), [attempt], feedback, oracle.Oracle().critique([attempt])
+    )
     assert one.roles == (C,) * STEP + (W,) * STEP + (L,) * (STEP + 4)
 
 
@@ -218,7 +236,9 @@ def test_a_special_token_in_the_middle_shifts_no_role(
     attempt = dataclasses.replace(attempt, rollout=rollout)
     group = Group(attempt.problem, (attempt,))
     feedback = resolve(tiny, "critique").build(surroundings).feedback([group])
-    (one,) = mark(hf.build(hf.Config(), organism), [attempt], feedback)
+    (one,) = mark(
+        hf.build(hf.Config(), organism), [attempt], feedback, oracle.Oracle().critique([attempt])
+    )
     assert one.roles[: 2 * STEP + 1] == (C,) * (STEP + 1) + (W,) * STEP
 
 

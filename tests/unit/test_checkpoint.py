@@ -125,9 +125,7 @@ def test_the_same_adapter_is_described_the_same(tiny: Suite, tmp_path: Path) -> 
     """Its fingerprint covers the description, in which peft writes a set in no order."""
     for lora in (ADAPTER, ADAPTER.model_copy(update={"targets": ADAPTER.targets[::-1]})):
         suite = tiny.model_copy(update={"lora": lora})
-        checkpoint.save(
-            tmp_path / lora.targets[0], fresh_policy(suite), STATE, CARD, writes=True
-        )
+        checkpoint.save(tmp_path / lora.targets[0], fresh_policy(suite), STATE, CARD, writes=True)
     one, other = (json.loads((p / "adapter_config.json").read_text()) for p in tmp_path.iterdir())
     assert one == other
     assert one["target_modules"] == ["q_proj", "v_proj"]
@@ -159,7 +157,7 @@ def test_an_adapter_finds_its_base_again(
     """By the name that the suite gives it: the one that ships, a folder here, a hub id's revision."""
     monkeypatch.chdir(tmp_path)
     name = "organism"
-    written = (str(WEIGHTS), None)
+    written: tuple[str, str | None] = (str(WEIGHTS), None)
     if kind == "folder":
         shutil.copytree(WEIGHTS, "solver")
         name, written = "./solver", (str(tmp_path / "solver"), None)
@@ -303,6 +301,7 @@ def test_a_kill_amid_pruning_leaves_no_half_checkpoint(
     """Killed after the first file of a folder; the next pruning clears away the rest."""
     config = short("train.keep_last=1").train
     shutil.copytree(run.checkpoint(2), run.checkpoints / ".000012.part")
+    (run.checkpoints / ".notes").write_text("not ours")
 
     class Killed(BaseException):
         pass
@@ -316,7 +315,7 @@ def test_a_kill_amid_pruning_leaves_no_half_checkpoint(
         checkpoint.prune(run, config)
     assert all((p / "training_state.json").exists() for p in run.saved_checkpoints())
     checkpoint.prune(run, config)
-    assert [path.name for path in run.checkpoints.iterdir()] == ["000010"]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [".notes", "000010"]
 
 
 def test_the_card_says_what_it_is() -> None:

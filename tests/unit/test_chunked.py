@@ -157,7 +157,7 @@ def test_no_more_logits_than_allowed_are_ever_held() -> None:
         zeros = torch.zeros(len(ids[part]))
         return loss(LossInputs(ids[part], logits_nV, zeros, 1.0, teacher_logits_NV=taught)), {}
 
-    with Largest():
+    with Largest():  # type: ignore[no-untyped-call]
         total, _ = chunked_loss(hidden, weight, None, score, 5000)
         total.backward()
     assert largest == 10

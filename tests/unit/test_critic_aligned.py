@@ -160,6 +160,14 @@ def test_a_step_in_words_with_a_number_from_nowhere_is_wrong(grader: Grader) -> 
     assert (found.case, found.first_wrong_step, found.text) == (D, 2, WHOLE)
 
 
+@pytest.mark.parametrize("words", ["A year has 12 months.", "That is 1/2 of 44.", "He sold 37."])
+def test_a_step_in_words_may_hold_what_is_common_or_known(grader: Grader, words: str) -> None:
+    """44 only by the solver's own equation before it, 37 by the solution's."""
+    own = ("Twice 22 + 22 = 44 boxes.", words, "With the 15 more, 44 + 15 = 59.")
+    found = critique(grader, tags(*own, "59 x 13 = 757", answer="1"))
+    assert (found.case, found.first_wrong_step) == (D, 4)
+
+
 def test_another_way_to_the_same_values_is_right(grader: Grader) -> None:
     """22 + 22 = 44 is no value of the solution, but 44 + 15 = 59 is and needs it.
 
@@ -199,6 +207,31 @@ def test_values_that_are_equal_by_chance_are_told_apart(grader: Grader) -> None:
     first, second, third = solution(problem)
     found = critique(grader, tags(first, "2*100=300", answer="300"), problem)
     assert found.text == tags(first, second, third, answer="100")
+
+
+def test_equal_results_are_told_apart_by_what_they_come_from(grader: Grader) -> None:
+    """10+10 = 20 has been said, 5*4 = 20 has not, although that comes first and is 20 as well."""
+    problem = Problem(
+        "x", "t", "train", "5 times 4 and 10 and 10", "40", "5*4=20\n10+10=20\n20+20=40\n#### 40"
+    )
+    found = critique(grader, tags("10 + 10 = 20", "20 + 20 = 50", answer="50"), problem)
+    assert found.text == tags("10 + 10 = 20", "5*4=20", "20+20=40", answer="40")
+
+
+def test_what_only_sets_up_the_next_step_goes_with_it(grader: Grader) -> None:
+    """The first line states what is given; once 32 is there, nobody needs it."""
+    problem = Problem(
+        "x",
+        "gsm_symbolic",
+        "train",
+        "A kilometer takes 12 minutes in cold water, in warm water 8 more than twice that. And 4?",
+        "128",
+        "Cold kilometer = 12 minutes\nWarm kilometer = 8+2(12)=32 minutes\n4(32)=128\n#### 128",
+    )
+    found = critique(grader, tags("2*12 + 8 = 32", "4*32 = 138", answer="138"), problem)
+    assert found.text == tags("2*12 + 8 = 32", "4(32)=128", answer="128")
+    found = critique(grader, tags("2*12 = 34", answer="34"), problem)
+    assert found.text == tags(*solution(problem), answer="128")
 
 
 def test_the_worked_solutions_own_rounding_is_right(grader: Grader) -> None:

@@ -137,7 +137,7 @@ def test_thinking_is_the_suites_choice(
 ) -> None:
     critique(critic(folder, GOOD, thinking=thinking), attempt)
     ((request,),) = heard.requests
-    asked = models.open_model(str(folder)).tokenizer.decode(list(request.prompt_ids))
+    asked = models.open_model(str(folder)).decode(request.prompt_ids)
     assert asked.endswith("<think>\n\n</think>\n\n") == (thinking is False)
 
 

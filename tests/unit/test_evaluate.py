@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -37,6 +38,10 @@ from sdbench.records import (
 )
 from sdbench.rundir import Row, RunDir, append_rows, read_json, read_rows, to_row, write_json
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 SETTINGS = Settings("abc", "fake", 1.0, 40, 0)
 
 
@@ -63,8 +68,15 @@ class Counting:
             self.drawn.append(sample_id(one.request_id, one.index))
             yield one
 
+    @property
+    def shares_weights(self) -> bool:
+        return self.engine.shares_weights
+
     def switch(self, model: Model) -> None:
         self.engine.switch(model)
+
+    def sync(self, network: PreTrainedModel | PeftModel) -> None:
+        self.engine.sync(network)
 
     def close(self) -> None:
         self.engine.close()
@@ -269,7 +281,7 @@ def test_the_suites_style_and_thinking_reach_the_samples(tmp_path: Path) -> None
     assert [request.prompt for request in asked] == turns
     expected = [prompts.solver(model.tokenizer, "steps", p.prompt, False) for p in problems]
     assert [request.prompt_ids for request in asked] == expected
-    assert model.tokenizer.decode(list(expected[0])).endswith("<think>\n\n</think>\n\n")
+    assert model.decode(expected[0]).endswith("<think>\n\n</think>\n\n")
 
 
 # 4*6=4, 4+3=7, 7-5=2, 7*2=4, 2+4=6.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -76,8 +77,6 @@ def test_an_arms_options_lie_over_the_suites(tiny: Suite) -> None:
 @pytest.fixture
 def groups(attempt_at: MakeAttempt) -> list[Group]:
     """One right of four; two right of two, which is flat."""
-    import random
-
     rng = random.Random(4)
     made = []
     for right in ([1, 0, 0, 0], [1, 1]):
@@ -123,6 +122,19 @@ def test_a_blend_has_both(
             taught.critique,
         )
         assert taught.rollout_id == reward.rollout_id and one.advantage == reward.advantage
+
+
+def test_a_blend_is_half_and_half_unless_it_is_told(tiny: Suite) -> None:
+    """Another option of the loss leaves the weight; another loss has no such weight."""
+
+    def options(**table: object) -> dict[str, object]:
+        arms = {"condition": {"blend": table}}
+        return resolve(tiny.model_copy(update=arms), "blend").config.loss_options
+
+    assert options() == {"teacher_weight": 0.5}
+    assert options(loss_options={"clip_high": 0.3}) == {"teacher_weight": 0.5, "clip_high": 0.3}
+    assert options(loss_options={"teacher_weight": 0.9}) == {"teacher_weight": 0.9}
+    assert options(loss="policy_gradient") == {}
 
 
 def test_dropped_feedback_stays_dropped(groups: list[Group]) -> None:

@@ -150,7 +150,9 @@ def test_an_update_in_which_nothing_teaches_changes_no_weight(
     for items in (flat, []):
         after = update(items, loss_of("policy_gradient"), tiny)
         assert after.result.tokens_trained == 0
-        assert after.result.metrics["train/loss"] == after.result.metrics["train/gradient_norm"] == 0
+        assert (
+            after.result.metrics["train/loss"] == after.result.metrics["train/gradient_norm"] == 0
+        )
         for name, weight in before.items():
             assert torch.equal(after.weights[name], weight)
 
@@ -348,6 +350,25 @@ def test_of_an_adapted_policy_only_the_adapter_changes(
         if "lora_" not in name:
             original = name.removeprefix("base_model.model.").replace(".base_layer", "")
             assert torch.equal(weight, base[original])
+
+
+def test_advantages_are_averaged_by_role(tiny: Suite, batch_items: list[Item]) -> None:
+    """Of tokens whose role is known; those that are skipped do not count, nor rollouts without."""
+    roles = ("correct", "correct", "first_wrong", "later", "later", "", "later", "later")
+    items = [dataclasses.replace(batch_items[2], roles=roles), batch_items[1]]
+    suite = with_train(tiny, skip_tokens=1, micro_batch_rollouts=64)
+    spy = Spy(loss_of("forward_kl"))
+    found = exact_policy(suite).update(items, objective(suite, spy)).metrics
+    advantages_N = spy.inputs[0].token_advantages_N[-8:]  # the shorter rollout stands first
+    assert len(items[0].student.input_ids) > len(items[1].student.input_ids)
+    for role, places in {"correct": [1], "first_wrong": [2], "later": [3, 4, 6, 7]}.items():
+        assert found[f"advantage/{role}"] == pytest.approx(advantages_N[places].mean().item())
+    assert "advantage/" not in found
+    plain = exact_policy(suite).update(batch_items, objective(suite, loss_of("forward_kl")))
+    assert {n for n in plain.metrics if n.startswith("advantage/")} == {
+        "advantage/mean",
+        "advantage/absolute",
+    }
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,13 @@ from sdbench.records import FinishReason, Rollout
 PROBLEM = "How many are 9*2?\n\nReason step by step, and put the final answer in \\boxed{}."
 COMPLETION = "<step_1>9*2 = 18 pink tiles.</step_1>\n<answer>\\boxed{18}</answer>"
 OFF, HEADER = "<think>\n\n</think>\n\n", f"{TURN}assistant\n"
+
+
+def shown(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
+    """The text of tokens, special ones included."""
+    text = tokenizer.decode(list(ids))
+    assert isinstance(text, str)
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +66,7 @@ def test_the_teacher_reads_problem_context_and_the_solvers_format(
     qwen3: PreTrainedTokenizerFast, kind: prompts.ContextKind
 ) -> None:
     context = "It is <step_1>18</step_1>, {prompt} {format}."
-    text = qwen3.decode(list(prompts.teacher(qwen3, "steps", kind, PROBLEM, context)))
+    text = shown(qwen3, prompts.teacher(qwen3, "steps", kind, PROBLEM, context))
     assert text.index(PROBLEM) < text.index(context) < text.index("<answer>\\boxed")
     asked = prompts.solver_turn("steps", "")
     assert asked.strip() in text
@@ -79,7 +87,7 @@ def test_a_critic_is_told_what_it_may_see() -> None:
 def test_a_critics_prompt_is_its_turn_in_tokens(qwen3: PreTrainedTokenizerFast) -> None:
     turn = prompts.critic_turn("steps", PROBLEM, "18", "18", "so")
     ids = prompts.critic(qwen3, "steps", PROBLEM, "18", "18", "so", thinking=False)
-    assert qwen3.decode(list(ids)) == f"{TURN}user\n{turn}{TURN_END}\n{HEADER}{OFF}"
+    assert shown(qwen3, ids) == f"{TURN}user\n{turn}{TURN_END}\n{HEADER}{OFF}"
 
 
 def test_a_style_without_such_a_prompt_is_named() -> None:
@@ -96,7 +104,7 @@ def test_where_the_completion_begins(
     qwen3: PreTrainedTokenizerFast, thinking: bool | None, end: str
 ) -> None:
     """Qwen3 thinks unless its turn begins with thoughts that are empty."""
-    text = qwen3.decode(list(prompts.solver(qwen3, "steps", PROBLEM, thinking)))
+    text = shown(qwen3, prompts.solver(qwen3, "steps", PROBLEM, thinking))
     turn = prompts.solver_turn("steps", PROBLEM)
     assert text == f"{TURN}user\n{turn}{TURN_END}\n{end}"
 
@@ -123,7 +131,7 @@ def test_student_without_and_teacher_with_thinking_share_the_completions_tokens(
     assert (own.positions[0], taught.positions[0]) == (len(student), len(teacher))
     assert own.holds(ids) and taught.holds(ids)
     for view in (own, taught):
-        whole = qwen3.decode(list(view.input_ids))
+        whole = shown(qwen3, view.input_ids)
         assert whole.endswith(COMPLETION + TURN_END)
         assert qwen3.encode(whole, add_special_tokens=False) == list(view.input_ids)
 
@@ -138,7 +146,7 @@ def test_the_template_itself_renders_the_same_with_an_answer(
     ]
     text = qwen3.apply_chat_template(turns, tokenize=False)
     student = prompts.solver(qwen3, "steps", PROBLEM, thinking=False)
-    assert text == qwen3.decode(list(student)) + COMPLETION + TURN_END + "\n"
+    assert text == shown(qwen3, student) + COMPLETION + TURN_END + "\n"
 
 
 def test_a_completion_is_never_encoded_together_with_its_prompt(
@@ -150,7 +158,7 @@ def test_a_completion_is_never_encoded_together_with_its_prompt(
     rollout = Rollout("r", "p", 1, 0, (1,), ids, (0.0,) * len(ids), "\n18", FinishReason.STOP)
     view = append_completion(teacher, rollout)
     assert view.holds(ids)
-    whole = qwen3.decode(list(view.input_ids))
+    whole = shown(qwen3, view.input_ids)
     assert qwen3.encode(whole, add_special_tokens=False) != list(view.input_ids)
 
 
@@ -165,7 +173,7 @@ def test_a_template_that_knows_no_thinking_ignores_it(
 
 def test_smollm2_gets_its_system_turn(tmp_path: Path) -> None:
     other = tokenizer(tmp_path, "smollm2")
-    text = other.decode(list(prompts.solver(other, "plain", "1+2")))
+    text = shown(other, prompts.solver(other, "plain", "1+2"))
     assert text.startswith(f"{TURN}system\nYou are a helpful AI assistant")
     assert text.endswith(f"{TURN}user\n1+2{TURN_END}\n{HEADER}")
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdbench import problems
+from sdbench import problems, prompts
 from sdbench.engines import fake
-from sdbench.engines.base import Sampling
+from sdbench.engines.base import Request, Sampling
 from sdbench.grading import Grader
 from sdbench.models import Model
-from sdbench.records import FinishReason, Problem, VerdictStatus
-from sdbench.train.rollout import Turn, draw, problems_of
+from sdbench.records import Completion, FinishReason, Problem, VerdictStatus
+from sdbench.train.rollout import Asking, Turn, draw, problems_of
 
 SAMPLING = Sampling(1.0, 40, 0)
+
+
+def asking(group_size: int, thinking: bool | None = None) -> Asking:
+    return Asking("organism", thinking, group_size, SAMPLING)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +83,7 @@ def test_attempts_are_graded_and_grouped_by_turn(
     wrong = f"<answer>{(int(turns[0].problem.answer) + 1) % 10}</answer>"
     script = {f"0:{turns[0].problem.id}": [right, wrong, "<step_1>", "1" * 50], "*": [right]}
     engine = fake.build(fake.Config(script=script), organism)
-    groups = draw(engine, grader, turns, 7, 4, SAMPLING)
+    groups = draw(engine, grader, turns, 7, asking(4))
     assert [group.problem for group in groups] == [turn.problem for turn in turns]
     statuses = [attempt.verdict.status for attempt in groups[0].attempts]
     assert statuses == [
@@ -102,6 +106,58 @@ def test_samples_are_numbered_over_all_epochs(
 ) -> None:
     """As `Rollout.index` and `draw` say; the id does tell epochs apart."""
     engine = fake.build(fake.Config(), organism)
-    groups = draw(engine, grader, turns, 1, 2, SAMPLING)
+    groups = draw(engine, grader, turns, 1, asking(2))
     first, _, again = ([a.rollout.index for a in group.attempts] for group in groups)
     assert not set(first) & set(again)
+
+
+class Spy(fake.FakeEngine):
+    """The fake engine, which keeps what it was asked."""
+
+    requests: Sequence[Request] = ()
+
+    def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+        self.requests = requests
+        return super().stream(requests, sampling)
+
+
+def test_a_rollout_is_what_the_engine_drew(
+    organism: Model, grader: Grader, turns: list[Turn]
+) -> None:
+    """Prompt, tokens and log-probabilities are handed on, and nothing is encoded again."""
+    engine = Spy(fake.Config(), organism)
+    groups = draw(engine, grader, turns, 1, asking(2))
+    drawn = {
+        f"{one.request_id}#{one.index}": one for one in engine.stream(engine.requests, SAMPLING)
+    }
+    prompts_of = {request.id: request.prompt_ids for request in engine.requests}
+    for group in groups:
+        for attempt in group.attempts:
+            rollout = attempt.rollout
+            one = drawn[rollout.id]
+            assert rollout.completion_ids == one.token_ids
+            assert rollout.sampling_logprobs == one.logprobs
+            assert rollout.prompt_ids == prompts_of[one.request_id]
+            assert (rollout.text, rollout.finish_reason) == (one.text, one.finish_reason)
+            assert attempt.verdict.id == rollout.id
+
+
+@pytest.mark.parametrize("thinking", [None, True, False])
+def test_the_solver_is_asked_as_the_suite_says(
+    organism: Model,
+    grader: Grader,
+    turns: list[Turn],
+    thinking: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def solver(*arguments: object) -> tuple[int, ...]:
+        asked.append(arguments[1:])
+        return (1, 2, 3)
+
+    monkeypatch.setattr(prompts, "solver", solver)
+    engine = Spy(fake.Config(), organism)
+    draw(engine, grader, turns, 1, asking(1, thinking))
+    assert asked == [("organism", turn.problem.prompt, thinking) for turn in turns]
+    assert {request.prompt_ids for request in engine.requests} == {(1, 2, 3)}

@@ -194,8 +194,10 @@ def from_the_command_line(folder: str, update: int) -> None:
         def __exit__(self, *fault: object) -> None:
             self._inner.__exit__(*fault)  # type: ignore[arg-type]
 
-    dashboard.dashboard = Sending  # type: ignore[assignment, misc]
-    changes = [argument for one in (*OVERRIDES, "train.save_every=3") for argument in ("--set", one)]
+    dashboard.dashboard = Sending  # type: ignore[assignment]
+    changes = [
+        argument for one in (*OVERRIDES, "train.save_every=3") for argument in ("--set", one)
+    ]
     sys.argv = ["sdbench", "train", "--condition", "critique", "--seed", str(SEED), *changes]
     sys.argv += ["--out", "run"]
     main()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
+from torch import nn
 from training_fixture import ADAPTER, SEED, make_items, organism_in_float64
 
 from sdbench.config import Suite
@@ -115,7 +116,7 @@ def test_a_copy_is_made_when_it_is_first_read(
     full: PreTrainedModel, views: list[TeacherView]
 ) -> None:
     """A condition without a teacher never pays for one; the copy is another model and is frozen."""
-    loaded = []
+    loaded: list[PreTrainedModel] = []
 
     def load() -> PreTrainedModel:
         loaded.append(organism_in_float64().network.train())
@@ -157,8 +158,8 @@ def test_the_average_of_an_adapter_is_that_of_the_product(adapted: PreTrainedMod
         factors.append(
             {
                 name: (
-                    layer.lora_A["default"].weight.detach().clone(),
-                    layer.lora_B["default"].weight.detach().clone(),
+                    cast(nn.Linear, layer.lora_A["default"]).weight.detach().clone(),
+                    cast(nn.Linear, layer.lora_B["default"]).weight.detach().clone(),
                 )
                 for name, layer in layers(adapted).items()
             }
@@ -271,9 +272,7 @@ def test_a_state_goes_round(
 
 
 @pytest.mark.parametrize("kind", ["full", "adapted"])
-def test_the_state_of_another_teacher_is_refused(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
+def test_the_state_of_another_teacher_is_refused(kind: str, request: pytest.FixtureRequest) -> None:
     network: PreTrainedModel = request.getfixturevalue(kind)
     teacher = built(EMA, network)
     state = dict(teacher.state())
@@ -293,15 +292,15 @@ def test_the_state_of_another_teacher_is_refused(
 def test_an_adapter_goes_over_linear_layers_alone(tiny: Suite, target: str) -> None:
     """Not over the embedding, whose tied copy makes the logits, nor over the output layer."""
     lora = ADAPTER.model_copy(update={"targets": ["q_proj", target]})
-    with pytest.raises(ConfigError, match=rf"lora\.targets: '{target}' is no.*allowed: down_proj, gate_proj"):
+    with pytest.raises(
+        ConfigError, match=rf"lora\.targets: '{target}' is no.*allowed: down_proj, gate_proj"
+    ):
         open_network(tiny.model_copy(update={"lora": lora}), SEED, None)
 
 
 def test_all_conditions_of_a_seed_start_from_one_adapter(tiny: Suite) -> None:
     suite = tiny.model_copy(update={"lora": ADAPTER})
-    one, same, other = (
-        open_network(suite, seed, None).network.state_dict() for seed in (1, 1, 2)
-    )
+    one, same, other = (open_network(suite, seed, None).network.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     moved = {name for name in one if not torch.equal(one[name], other[name])}
     assert moved and all("lora_A" in name for name in moved)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from sdbench.models import Model
-from sdbench.traces import parse, token_ends, token_span
+from sdbench.traces import RUN, parse, step_roles, token_ends, token_span
 
 
 def test_a_whole_trace() -> None:
@@ -100,3 +100,68 @@ def test_an_empty_span_has_no_tokens() -> None:
 
 def test_no_tokens_have_no_span() -> None:
     assert token_span([], 0, 1) == range(0)
+
+
+def test_long_completions_are_not_decoded_again_and_again() -> None:
+    """Each token is decoded within runs of at most twice 32 + 8: 40 times, however long the text."""
+    decoded = 0
+
+    def decode(token_ids: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += len(token_ids)
+        return decode_bytes(token_ids)
+
+    ids = list(("a€" * 1000).encode())
+    ends = token_ends(ids, decode)
+    assert ends[-1] == 2000
+    assert decoded < 2 * RUN * len(ids)
+
+
+TEXT = "<step_1>1+2=3</step_1><step_2>3*4=8</step_2><step_3>8-1=7</step_3><answer>7</answer>"
+# One token a tag and a character, as the organism writes: 7 tokens a step, 3 for the answer, one
+# that ends the completion and writes nothing.
+ENDS = [
+    *(8, 9, 10, 11, 12, 13, 22),
+    *(30, 31, 32, 33, 34, 35, 44),
+    *(52, 53, 54, 55, 56, 57, 66),
+    *(74, 75, 84),
+    84,
+]
+
+
+@pytest.mark.parametrize(
+    ("first_wrong", "correct", "wrong", "later"),
+    [
+        (None, 25, 0, 0),
+        (1, 0, 7, 18),
+        (2, 7, 7, 11),
+        (3, 14, 7, 4),
+        (4, 21, 0, 4),  # every step is right, the answer or a missing step is not
+    ],
+)
+def test_roles_by_hand(first_wrong: int | None, correct: int, wrong: int, later: int) -> None:
+    """The tokens of step 2 are 7 to 13; what follows it is later, the end included."""
+    expected = ("correct",) * correct + ("first_wrong",) * wrong + ("later",) * later
+    assert step_roles(TEXT, ENDS, first_wrong) == expected
+
+
+def test_roles_with_the_organisms_tokenizer(organism: Model) -> None:
+    ids = [*organism.tokenizer.encode(TEXT, add_special_tokens=False), organism.end_ids[0]]
+    assert token_ends(ids, organism.decode) == ENDS
+
+
+def test_roles_of_a_text_that_is_cut_or_has_no_steps() -> None:
+    """The second step, wrong, is cut; a text without steps is later throughout."""
+    cut = TEXT[:34]
+    roles = step_roles(cut, ENDS[:11], 2)
+    assert roles == ("correct",) * 7 + ("first_wrong",) * 4
+    assert step_roles("no", [1, 2], 1) == ("later", "later")
+    assert step_roles("", [], 1) == ()
+
+
+def test_a_token_that_reaches_into_the_wrong_step_belongs_to_it() -> None:
+    """A tokenizer may write the end of one step and the start of the next in one token."""
+    text = "<step_1>a</step_1><step_2>b</step_2>"
+    ends = [9, 20, 27, 36]  # the second token ends within <step_2>
+    assert step_roles(text, ends, 2) == ("correct", "first_wrong", "first_wrong", "first_wrong")
+    assert step_roles(text, ends, 1) == ("first_wrong", "first_wrong", "later", "later")

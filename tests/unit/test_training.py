@@ -7,50 +7,33 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from processes_fixture import quick_processes
+from training_fixture import SEED, ignore, log_of, short
 
 from sdbench import models, problems
 from sdbench.conditions.base import resolve
-from sdbench.config import Suite, load_suite
+from sdbench.config import Suite, Train
+from sdbench.critics import oracle
 from sdbench.errors import CheckpointError, ConfigError, DataError
+from sdbench.records import Attempt, Critique
 from sdbench.rundir import Row, RunDir, append_rows, read_rows
 from sdbench.train import ledger as ledgers
+from sdbench.train import loop
 from sdbench.train.ledger import Ledger, Seconds
 from sdbench.train.loop import train
 
 ARMS = ("critique", "grpo", "grpo_matched_rollouts", "reference")
 DISTILLED = ("critique", "reference")
-OVERRIDES = (
-    "data.train_problems=10",  # fewer than 3 x 4, so the last update begins a second epoch
-    "data.validation_problems=6",
-    "data.test_problems=4",
-    "train.updates=3",
-    "train.save_every=2",
-    "train.problems_per_update=4",
-    "train.learning_rate=3e-3",
-    "train.warmup_updates=1",
-    "train.micro_batch_rollouts=3",
-    "condition.grpo.group_size=6",
-    "condition.grpo_matched_rollouts.group_size=4",
-    "condition.grpo_matched_rollouts.problems_per_update=1",
-    "evaluation.k=2",
-    "evaluation.validation_k=2",
-)
-SHORT = load_suite("tiny", OVERRIDES)
-SEED = 3
+SHORT = short()
 
 
 class Interrupted(Exception):
     """Stands for whatever ends a run from outside."""
-
-
-def ignore(update: int, log: Row) -> None:
-    """Nobody watches."""
 
 
 def interrupt_at(number: int) -> Callable[[int, Row], None]:
@@ -76,13 +59,6 @@ def copied(runs: dict[str, RunDir], tmp_path: Path) -> Callable[[str], RunDir]:
     return copy
 
 
-def log_without_times(run: RunDir) -> list[Row]:
-    return [
-        {name: value for name, value in row.items() if not name.startswith("time/")}
-        for row in read_rows(run.train_log)
-    ]
-
-
 def counts(run: RunDir) -> Row:
     """The ledger without the seconds, which differ from run to run."""
     found = run.read_manifest()["ledger"]
@@ -91,14 +67,16 @@ def counts(run: RunDir) -> Row:
 
 
 def assert_same_run(found: RunDir, expected: RunDir) -> None:
-    """Weights and optimiser to the byte at every checkpoint; rows, but for times."""
+    """Weights and optimiser to the byte at every checkpoint; rows, but for what was measured."""
     saved = [path.name for path in expected.saved_checkpoints()]
     assert [path.name for path in found.saved_checkpoints()] == saved
     for name in saved:
-        for file in ("model.safetensors", "optimizer.safetensors"):
+        files = sorted(path.name for path in (expected.checkpoints / name).glob("*.safetensors"))
+        assert len(files) >= 2
+        for file in files:
             ours, theirs = found.checkpoints / name / file, expected.checkpoints / name / file
             assert ours.read_bytes() == theirs.read_bytes(), f"{name}/{file}"
-    assert log_without_times(found) == log_without_times(expected)
+    assert log_of(found) == log_of(expected)
     for ours, theirs in (
         (found.rollouts, expected.rollouts),
         (found.feedback, expected.feedback),
@@ -118,26 +96,20 @@ def test_an_interrupted_run_ends_like_the_undisturbed_one(
     assert_same_run(train(SHORT, arm, SEED, tmp_path / arm, ignore), runs[arm])
 
 
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-torch.set_num_threads(1)
-from unit.test_training import SHORT, SEED, ignore
-from sdbench.train import policy
-from sdbench.train.loop import train
+def killed_in(folder: str, number: int) -> None:
+    """A run that ends itself before the weights move in this update; in a process of its own."""
+    from sdbench.train import policy
 
-update = policy.learning_rate
+    rate = policy.learning_rate
 
-def killed(config, number):
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return update(config, number)
+    def killed(config: Train, update: int) -> float:
+        if update == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rate(config, update)
 
-policy.learning_rate = killed
-train(SHORT, "critique", SEED, Path({folder!r}), ignore)
-"""
+    torch.set_num_threads(1)
+    policy.learning_rate = killed
+    train(SHORT, "critique", SEED, Path(folder), ignore)
 
 
 def test_a_run_killed_in_an_update_resumes_like_the_undisturbed_one(
@@ -149,16 +121,10 @@ def test_a_run_killed_in_an_update_resumes_like_the_undisturbed_one(
     the unsaved update, and half a checkpoint.
     """
     folder = tmp_path / "critique"
-    script = CHILD.format(tests=str(Path(__file__).parent.parent), folder=str(folder))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        cwd=Path(__file__).parent.parent.parent,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = quick_processes().Process(target=killed_in, args=(str(folder), 3))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     run = RunDir(folder)
     assert [path.name for path in run.saved_checkpoints()] == ["000002"]
     append_rows(run.rollouts, [{"update": 3, "id": "left over"}])
@@ -275,7 +241,7 @@ def test_other_settings_on_the_same_folder_are_refused_by_key(
     run = copied("critique")
     before = run.manifest.read_bytes()
     with pytest.raises(ConfigError, match=rf"holds a run with {key}.*hint: give another --out"):
-        train(load_suite("tiny", [*OVERRIDES, override]), arm, seed, run.root, ignore)
+        train(short(override), arm, seed, run.root, ignore)
     assert run.manifest.read_bytes() == before
 
 
@@ -366,14 +332,229 @@ def test_ledgers_add_up_and_are_read_back() -> None:
     assert one.updates == 1, "what was added to stays as it was"
 
 
-def test_the_log_has_numbers_by_area(runs: dict[str, RunDir]) -> None:
+MEASURED_NAMES = {
+    *("time/seconds", "time/rollout", "time/critic", "time/teacher", "time/update"),
+    *("speed/tokens_per_second", "memory/peak_gib"),
+}
+EVERY_RUN = {
+    *("update", "warnings", "train/loss", "train/learning_rate", "train/gradient_norm"),
+    *("train/entropy", "importance/mean", "importance/capped"),
+    *("advantage/mean", "advantage/absolute"),
+    *("rollout/reward", "rollout/length", "rollout/truncated"),
+    *("rollout/repetition", "rollout/flat_groups"),
+}
+WITH_TEACHER = {"divergence/forward_kl", "divergence/reverse_kl"}
+BY_ROLE = {"advantage/correct", "advantage/first_wrong", "advantage/later"}
+
+
+def test_the_log_has_every_metric_by_name(runs: dict[str, RunDir]) -> None:
+    """A reward has no divergence; only a critique says which step is wrong."""
+    for arm, more in (
+        ("grpo", set[str]()),
+        ("reference", WITH_TEACHER),
+        ("critique", WITH_TEACHER | BY_ROLE),
+    ):
+        for row in read_rows(runs[arm].train_log):
+            names = set(row) - MEASURED_NAMES
+            assert set(row) >= MEASURED_NAMES
+            # An update may have no token of a role, or be flat throughout.
+            assert names - BY_ROLE == (EVERY_RUN | more) - BY_ROLE, arm
+            assert bool(names & BY_ROLE) == (arm == "critique")
+            assert all(isinstance(v, int | float) for n, v in row.items() if n != "warnings")
+            assert row["warnings"] == []
+
+
+def test_the_log_has_the_numbers_of_the_rollouts(runs: dict[str, RunDir]) -> None:
     """The learning rate by hand: peak 3e-3 after one update, then 2/3 and 1/3 of it."""
     rows = list(read_rows(runs["critique"].train_log))
     assert [row["train/learning_rate"] for row in rows] == pytest.approx([3e-3, 2e-3, 1e-3])
     for row in rows:
-        assert set(row) >= {"rollout/reward", "rollout/length", "rollout/truncated", "train/loss"}
         group = [r for r in read_rows(runs["critique"].rollouts) if r["update"] == row["update"]]
         right = sum(r["status"] == "correct" for r in group)
         assert row["rollout/reward"] == right / len(group)
         lengths = [int(str(r["tokens"])) for r in group]
         assert row["rollout/length"] == sum(lengths) / len(group)
+        # The loss of critique is the mean forward KL itself, while no ratio is capped or far from 1.
+        assert row["train/loss"] == pytest.approx(row["divergence/forward_kl"], rel=1e-4)
+        assert row["importance/mean"] == pytest.approx(1, abs=1e-4)
+
+
+def events_of(run: RunDir) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows of a run: values by metric and step."""
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )
+
+    (folder,) = {path.parent for path in run.root.rglob("events.out.*")}
+    events = EventAccumulator(str(folder)).Reload()
+    found: dict[str, dict[int, float]] = {}
+    for name in events.Tags()["scalars"]:
+        steps = [event.step for event in events.Scalars(name)]
+        assert steps == sorted(set(steps)), f"{name} has a step twice"
+        found[name] = {event.step: event.value for event in events.Scalars(name)}
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_tensorboard_shows_what_the_log_holds(
+    interrupted: bool, runs: dict[str, RunDir], tmp_path: Path
+) -> None:
+    """Also of a run that was ended after update 3 and goes on from its checkpoint of update 2."""
+    run = runs["critique"]
+    if interrupted:
+        with pytest.raises(Interrupted):
+            train(short("train.updates=4"), "critique", SEED, tmp_path / "run", interrupt_at(3))
+        run = train(short("train.updates=4"), "critique", SEED, tmp_path / "run", ignore)
+    found = events_of(run)
+    for row in read_rows(run.train_log):
+        update = int(str(row["update"]))
+        numbers = {name: v for name, v in row.items() if isinstance(v, int | float)}
+        shown = {name: values[update] for name, values in found.items() if update in values}
+        assert shown == pytest.approx(numbers, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "message"),
+    [
+        ("tensorbord", "unknown tracker 'tensorbord'; allowed: .*tensorboard"),
+        ("wandb", "'wandb' is not installed.*pip install wandb"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_refused(
+    tracker: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(ConfigError, match=rf"train\.trackers: {message}"):
+        train(short(f'train.trackers=["{tracker}"]'), "critique", SEED, tmp_path / "run", ignore)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_have_no_tracker(runs: dict[str, RunDir], tmp_path: Path) -> None:
+    suite = short("train.trackers=[]", "train.updates=1")
+    run = train(suite, "reference", SEED, tmp_path / "run", ignore)
+    assert not list(run.root.rglob("events.out.*"))
+    first = log_of(runs["reference"])[0]
+    assert log_of(run)[0] == {**first, "train/learning_rate": 3e-3}
+
+
+LORA = 'lora={rank=2, alpha=4.0, dropout=0.2, targets=["q_proj", "v_proj"]}'
+
+
+@pytest.mark.parametrize("arm", ["critique", "grpo"])
+def test_an_adapters_run_resumes_exactly(arm: str, tmp_path: Path) -> None:
+    """Dropout belongs to seed and update, so it is the same again; the base is never written."""
+    suite = short(LORA, 'teacher={kind="ema", decay=0.5}')
+    whole = train(suite, arm, SEED, tmp_path / "whole", ignore)
+    for number in (1, 3):
+        with pytest.raises(Interrupted):
+            train(suite, arm, SEED, tmp_path / "run", interrupt_at(number))
+    assert_same_run(train(suite, arm, SEED, tmp_path / "run", ignore), whole)
+    checkpoint = whole.checkpoint(3)
+    assert not (checkpoint / "model.safetensors").exists()
+    assert (checkpoint / "optimizer.teacher.safetensors").exists() == (arm == "critique")
+    assert models.load(str(checkpoint)).adapter == str(checkpoint)
+
+
+class Counting:
+    """The oracle, which keeps the rollouts it was paid for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Attempt] = []
+
+    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+        self.asked += attempts
+        return oracle.Oracle().critique(attempts)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize("arm", ["critique", "blend", "grpo"])
+@pytest.mark.parametrize("wanted", ["correct", "incorrect"])
+def test_an_arm_may_train_on_right_or_on_wrong_rollouts_alone(
+    arm: str, wanted: str, runs: dict[str, RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No critic is paid for a rollout that is not trained on; groups are compared as a whole."""
+    critic = Counting()
+    monkeypatch.setattr(oracle, "build", lambda config, surroundings: critic)
+    suite = short(
+        "train.updates=1",
+        f"condition.{arm}.rollouts={wanted}",
+        f"condition.{arm}.group_size=6",
+    )
+    run = train(suite, arm, SEED, tmp_path / "run", ignore)
+    status = {row["id"]: row["status"] for row in read_rows(run.rollouts)}
+    chosen = {n for n, s in status.items() if (s == "correct") == (wanted == "correct")}
+    assert 0 < len(chosen) < len(status) == 24
+    told = {row["rollout_id"]: row for row in read_rows(run.feedback)}
+    assert set(told) == chosen
+    if arm == "critique":
+        assert {attempt.rollout.id for attempt in critic.asked} == chosen
+    if arm == "grpo":  # whose rollouts and so advantages are those of the whole groups
+        whole = {row["rollout_id"]: row for row in read_rows(runs["grpo"].feedback)}
+        assert all(row["advantage"] == whole[name]["advantage"] for name, row in told.items())
+    found = counts(run)
+    assert found["completions"] == 24
+    tokens = {row["id"]: int(str(row["tokens"])) for row in read_rows(run.rollouts)}
+    taught = {n for n, row in told.items() if arm != "grpo" or row["advantage"] != 0}
+    assert found["untaught_rollouts"] == 24 - len(taught)
+    assert found["tokens_trained"] == sum(tokens[str(name)] for name in taught)
+
+
+def test_dropped_feedback_is_counted_and_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each update's 4 rollouts the critic has nothing to say of the first."""
+
+    class Silent(Counting):
+        def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+            return super().critique(attempts[1:])
+
+    monkeypatch.setattr(oracle, "build", lambda config, surroundings: Silent())
+    run = train(SHORT, "critique", SEED, tmp_path / "run", ignore)
+    assert [row["feedback/critique"] for row in read_rows(run.train_log)] == [0.25] * 3
+    tokens = {row["id"]: int(str(row["tokens"])) for row in read_rows(run.rollouts)}
+    told = {row["rollout_id"]: row["dropped"] for row in read_rows(run.feedback)}
+    kept = [name for name, dropped in told.items() if dropped is None]
+    assert (len(told), len(kept)) == (12, 9)
+    assert counts(run)["untaught_rollouts"] == 3
+    assert counts(run)["tokens_trained"] == sum(tokens[name] for name in kept)
+
+
+def test_a_checkpoint_says_how_it_was_made_and_how_it_stood(tmp_path: Path) -> None:
+    """Its card, not peft's, has the command and the metrics of its last update."""
+    suite = short(LORA, "train.updates=2")
+    command = "sdbench train --condition critique --seed 3"
+    run = train(suite, "critique", SEED, tmp_path / "run", ignore, command)
+    lines = (run.checkpoint(2) / "README.md").read_text().splitlines()
+    assert "# tiny, critique, seed 3, update 2" in lines
+    assert lines[1:3] == ["base_model: organism", "library_name: peft"]
+    assert f"    {command}" in lines
+    *_, last = read_rows(run.train_log)
+    for name in ("train/loss", "divergence/forward_kl", "rollout/reward"):
+        assert f"| {name} | {last[name]:.6g} |" in lines
+
+
+def test_a_run_in_which_no_rollout_is_wanted_goes_on(tmp_path: Path) -> None:
+    """Of problems that the solver fails none is right: nothing is trained, and that is counted."""
+    suite = short("condition.reference.rollouts=correct", "sampling.max_tokens=2")
+    run = train(suite, "reference", SEED, tmp_path / "run", ignore)
+    assert [row["update"] for row in read_rows(run.train_log)] == [1, 2, 3]
+    found = counts(run)
+    assert (found["tokens_trained"], found["untaught_rollouts"]) == (0, 12)
+    assert models.fingerprint(str(run.checkpoint(3))) == models.fingerprint(
+        models.source_of("organism")
+    )
+
+
+def test_seeds_have_dropout_of_their_own() -> None:
+    """And updates and processes: what a run draws follows from these three alone."""
+    drawn = {key: _drawn(*key) for key in [(0, 1, 0), (1, 0, 0), (0, 2, 0), (1, 1, 0), (0, 1, 1)]}
+    assert len(set(drawn.values())) == len(drawn)
+    assert _drawn(0, 1, 0) == drawn[0, 1, 0]
+
+
+def _drawn(seed: int, update: int, process: int) -> float:
+    loop._seed_dropout(seed, update, process)
+    return torch.rand(1).item()

@@ -39,8 +39,8 @@ def run_in(folder: str, arm: str, drawn: str) -> None:
     """A run in a process of its own; its problems come from a file, since to make them takes long."""
     import torch
 
-    def load(task: str, split: str, count: int) -> list[Problem]:
-        assert (task, split, count) == (SUITE.task, "train", SUITE.data.train_problems)
+    def load(task: str, split: str, limit: int | None = None) -> list[Problem]:
+        assert (task, split, limit) == (SUITE.task, "train", SUITE.data.train_problems)
         return [Problem(**row) for row in read_rows(Path(drawn))]  # type: ignore[arg-type]
 
     torch.set_num_threads(1)

@@ -35,7 +35,9 @@ def test_a_title_ends_no_sentence() -> None:
 
 def test_words_go_with_the_equation_they_lead_up_to() -> None:
     """List marks, blank lines, calculator's marks and the answer's line are left out."""
-    text = "Look:\n\n1. The cost:\n   - Each is $4\n   - 77 x $4 = <<77*4=308>>$308\n\nDone.\n#### 308"
+    text = (
+        "Look:\n\n1. The cost:\n   - Each is $4\n   - 77 x $4 = <<77*4=308>>$308\n\nDone.\n#### 308"
+    )
     assert steps(text) == ("Look:\nThe cost:\nEach is $4\n77 x $4 = $308", "Done.")
 
 
