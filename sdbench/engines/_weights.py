@@ -1,13 +1,16 @@
 """The weights of a model under training as files, for engines that keep a copy of their own.
 
 All weights are written as a folder in transformers layout, an adapter as a folder in peft's. Tied
-weights are written once, as transformers does, and rounded to the type that is served.
+weights are written once, as transformers does, and rounded to the type that is served. Where processes
+hold shards, each of them writes all, and all must write at the same time.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
@@ -42,15 +45,33 @@ def write_weights(network: PreTrainedModel, folder: Path, dtype: Dtype) -> None:
         dtype: Weights of the network's own type are rounded to this one; those that it holds in
             another keep theirs.
     """
-    copies: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    copies: dict[int, torch.Tensor] = {}
     state = {}
-    for name, tensor in network.state_dict().items():
+    for name, tensor in network.state_dict(keep_vars=True).items():
         # Tied weights stay one tensor, so that they are seen to be tied.
-        key = (tensor.data_ptr(), tensor.shape)
-        if key not in copies:
-            copies[key] = tensor.to("cpu", served_dtype(network, tensor, dtype))
-        state[name] = copies[key]
-    network.save_pretrained(folder, state_dict=state)
+        if id(tensor) not in copies:
+            served = served_dtype(network, tensor, dtype)
+            copies[id(tensor)] = whole(tensor).to("cpu", served)
+        state[name] = copies[id(tensor)]
+    with _writing(network):
+        network.save_pretrained(folder, state_dict=state)
+
+
+@contextmanager
+def _writing(network: PreTrainedModel) -> Iterator[None]:
+    """Has transformers write in every process: by itself it does so in the first one only."""
+    network.__dict__["should_save_on_this_rank"] = lambda is_main_process: is_main_process
+    try:
+        yield
+    finally:
+        del network.__dict__["should_save_on_this_rank"]
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor, without gradient, also where each process holds a shard."""
+    gather = getattr(tensor, "full_tensor", None)
+    found: torch.Tensor = tensor.detach() if gather is None else gather().detach()
+    return found
 
 
 def served_dtype(network: PreTrainedModel, tensor: torch.Tensor, dtype: Dtype) -> torch.dtype:
@@ -75,8 +96,11 @@ def write_adapter(network: Network, folder: Path) -> Path:
         network.save_pretrained(str(folder))
         return folder
     name = cast(str, network.active_adapter)
+    state = {n: whole(weight) for n, weight in network.named_parameters() if f".{name}." in n}
     # Asked whether to save embeddings too, peft would look up the base model's at the hub.
-    network.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
+    network.save_pretrained(
+        str(folder), selected_adapters=[name], save_embedding_layers=False, state_dict=state
+    )
     return folder if name == "default" else folder / name
 
 

@@ -219,7 +219,7 @@ def _is_sharded(tensor: torch.Tensor) -> bool:
 def _placed_like(weight: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     """A part of the optimiser's state where its weight lies."""
     if tensor.ndim == 0:
-        return tensor
+        return tensor.to(weight.device)
     if not _is_sharded(weight):
         return tensor.to(weight.device)
     from torch.distributed.tensor import distribute_tensor

@@ -94,7 +94,7 @@ def train(
                 )
                 trainer.go(training_set, state, progress)
     finally:
-        accelerator.end_training()
+        processes.close(accelerator)
     return run
 
 

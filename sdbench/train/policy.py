@@ -129,7 +129,10 @@ class Policy:
         def placed() -> PreTrainedModel:
             return cast("PreTrainedModel", initial().to(accelerator.device))
 
-        self._initial = teachers.initial_teacher(self.model.network, self._read, placed)
+        def rounded() -> PreTrainedModel:
+            return processes.rounded_as_shards(placed(), accelerator)
+
+        self._initial = teachers.initial_teacher(self.model.network, self._read, rounded)
         fixed = suite.teacher.kind == "initial" or not teaches
         self.teacher: Teacher = (
             self._initial

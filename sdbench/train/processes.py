@@ -17,10 +17,12 @@ from sdbench.train.network import mixed_precision
 if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
     from accelerate.utils import FullyShardedDataParallelPlugin
+    from transformers import PreTrainedModel
 
 T = TypeVar("T")
 TENSORBOARD = "tensorboard"
 PATIENCE = timedelta(hours=4)
+_GROUPS: list[object] = []
 UNKNOWN = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
@@ -110,6 +112,18 @@ def start_trackers(accelerator: Accelerator, run: str, update: int) -> None:
     accelerator.init_trackers("sdbench", init_kwargs=options)
 
 
+def rounded_as_shards(network: PreTrainedModel, accelerator: Accelerator) -> PreTrainedModel:
+    """A frozen network whose weights have the type in which shards of the policy's are gathered.
+
+    It then rounds as the policy does, and takes half the memory. Buffers stay as they are, as those of
+    the policy do.
+    """
+    if is_sharded(accelerator) and accelerator.mixed_precision == "bf16":
+        for weight in network.parameters():
+            weight.data = weight.data.bfloat16()
+    return network
+
+
 def refuse_shared_weights(shares: bool, engine: str) -> None:
     """Refuses to sample weights of which this process holds a shard.
 
@@ -137,6 +151,18 @@ def by_the_first(work: Callable[[], None], accelerator: Accelerator) -> None:
             fault = error
     if (first := gathered(fault, accelerator)[0]) is not None:
         raise first
+
+
+def close(accelerator: Accelerator) -> None:
+    """Ends the trackers and the group of processes.
+
+    Gloo joins its threads when the last reference to the group goes. One of them may then be waiting
+    for the interpreter, to drop a tensor that it has sent; if the interpreter is what lets go, both
+    wait for ever. So the group stays until this process ends, when all its threads are idle.
+    """
+    if accelerator.num_processes > 1:
+        _GROUPS.append(torch.distributed.group.WORLD)
+    accelerator.end_training()
 
 
 def share(turns: Sequence[T], accelerator: Accelerator) -> list[T]:

@@ -116,7 +116,7 @@ def test_localisation_by_hand(attempt_at: MakeAttempt) -> None:
     ("roles", "advantages"), [([C, C], [-1.0, -2.0]), ([C, W], [1.0, 0.0]), ([], [])]
 )
 def test_no_localisation_without_a_wrong_step_or_without_disagreement(
-    attempt_at: MakeAttempt, roles: list[str], advantages: list[float]
+    attempt_at: MakeAttempt, roles: list[StepRole], advantages: list[float]
 ) -> None:
     assert marked(attempt_at(PROBLEM, TRACE, 0), roles, advantages).localisation is None
 

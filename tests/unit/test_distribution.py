@@ -28,6 +28,7 @@ from sdbench import assembly, models
 from sdbench.cli import main
 from sdbench.conditions.base import resolve
 from sdbench.config import Suite
+from sdbench.engines import _weights
 from sdbench.errors import ConfigError
 from sdbench.models import Model
 from sdbench.rundir import Row, RunDir, read_json, read_rows
@@ -45,10 +46,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 RANKS = 2
-SECONDS = 140  # Until processes that wait for each other are taken to do so for ever.
+SECONDS = 100  # Until processes that wait for each other are taken to do so for ever.
 
 
-def as_rank(rank: int, port: int, log: Path, work: Callable[..., None], args: Sequence[object]) -> None:
+def as_rank(
+    rank: int, port: int, log: Path, work: Callable[..., object], args: Sequence[object]
+) -> None:
     """A process as torchrun and accelerate start it; what it prints goes to a file."""
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": RANKS, "LOCAL_WORLD_SIZE": RANKS}
     os.environ.update({name: str(number) for name, number in told.items()})
@@ -58,15 +61,14 @@ def as_rank(rank: int, port: int, log: Path, work: Callable[..., None], args: Se
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 (ends with the process)
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     torch.set_num_threads(1)
-    import faulthandler; faulthandler.dump_traceback_later(30)
     work(*args)
 
 
-def start(logs: Path, work: Callable[..., None], *args: object) -> list[BaseProcess]:
+def start(logs: Path, work: Callable[..., object], *args: object) -> list[BaseProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = []
+    started: list[BaseProcess] = []
     for rank in range(RANKS):
         parts = (rank, port, log_at(logs, rank), work, args)
         started.append(quick_processes().Process(target=as_rank, args=parts))
@@ -89,7 +91,7 @@ def ends(started: Sequence[BaseProcess]) -> list[int | None]:
     return [process.exitcode for process in started]
 
 
-def together(logs: Path, work: Callable[..., None], *args: object) -> None:
+def together(logs: Path, work: Callable[..., object], *args: object) -> None:
     """Has all processes do something, to a good end."""
     codes = ends(start(logs, work, *args))
     told = "\n".join(log_at(logs, rank).read_text() for rank in range(RANKS))
@@ -138,9 +140,8 @@ def assert_alike(found: RunDir, expected: RunDir) -> None:
         assert (found.root / file).read_text() == (expected.root / file).read_text()
     ours, theirs = found.read_manifest(), expected.read_manifest()
     for manifest in (ours, theirs):
-        del manifest["ledger"]["seconds"]  # type: ignore[index, union-attr, call-overload]
-    assert ours["ledger"] == theirs["ledger"]
-    assert ours.keys() == theirs.keys()
+        del cast(Row, manifest["ledger"])["seconds"], manifest["started"]
+    assert ours == theirs
     saved = found.saved_checkpoints()
     assert [path.name for path in saved] == [path.name for path in expected.saved_checkpoints()]
     for ours_at, theirs_at in zip(saved, expected.saved_checkpoints(), strict=True):
@@ -150,7 +151,8 @@ def assert_alike(found: RunDir, expected: RunDir) -> None:
 def assert_close(found: Mapping[str, object], expected: Mapping[str, object]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        wanted = pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+        rel = 0 if name == "train/loss" else 1e-4
+        wanted = pytest.approx(value, abs=1e-5, rel=rel) if isinstance(value, float) else value
         assert found[name] == wanted, name
 
 
@@ -197,7 +199,9 @@ def test_a_command_in_two_processes_stops_continues_and_speaks_once(tmp_path: Pa
     run = RunDir(tmp_path / "run")
     started = start(tmp_path / "stopped", command, tmp_path, *COMMAND)
     while not (run.train_log.exists() and run.train_log.read_bytes().count(b"\n")):
-        assert all(process.is_alive() for process in started), log_at(tmp_path / "stopped", 0).read_text()
+        assert all(process.is_alive() for process in started), log_at(
+            tmp_path / "stopped", 0
+        ).read_text()
         time.sleep(0.01)
     pid = started[1].pid
     assert pid is not None
@@ -213,7 +217,7 @@ def test_a_command_in_two_processes_stops_continues_and_speaks_once(tmp_path: Pa
     first, second = (log_at(tmp_path / "continued", rank).read_text() for rank in range(RANKS))
     assert first.count("is its last checkpoint") == 1 and not second
     assert [row["update"] for row in read_rows(run.train_log)] == list(range(1, UPDATES + 1))
-    assert read_json(run.manifest)["ledger"]["updates"] == UPDATES  # type: ignore[index, call-overload]
+    assert cast(Row, read_json(run.manifest)["ledger"])["updates"] == UPDATES
 
     elsewhere = [*COMMAND[:6], SEED + 1, *COMMAND[7:]]
     assert ends(start(tmp_path / "refused", command, tmp_path, *elsewhere)) == [2, 2]
@@ -244,11 +248,11 @@ def sharding_accelerator(suite: Suite, folder: Path) -> Accelerator:
     from accelerate.utils import DistributedType
 
     os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
-    processes.open_state()
-    accelerator = Accelerator(cpu=True)
-    accelerator.state.distributed_type = DistributedType.FSDP
+    state = processes.open_state()
+    accelerator = Accelerator()
+    for one in (state, accelerator.state):
+        one.distributed_type = DistributedType.FSDP
     accelerator.state.fsdp_plugin = processes.sharding_plugin("no")
-    assert processes.is_sharded(accelerator)
     return accelerator
 
 
@@ -282,15 +286,25 @@ def train_sharded(suite: Suite, folder: Path, alone: Path) -> None:
     assert_layers_are_gathered_one_by_one(policy)
     found = updates(suite, policy, own, (1, 2))
     save(folder / "two", policy, writes=accelerator.is_main_process)
-    policy = policy_in_float64(suite, accelerator, alone)
+    policy = policy_in_float64(suite, sharding_accelerator(suite, folder), alone)
     found += updates(suite, policy, own, (3,))
     save(folder / "three", policy, writes=accelerator.is_main_process)
+    write_for_engines(policy, folder / f"served by {accelerator.process_index}")
     if accelerator.is_main_process:
         (folder / "found.json").write_text(json.dumps(found))
-    accelerator.end_training()
+    processes.close(accelerator)
 
 
 LENGTHS = (3, 9, 4, 12, 7, 5, 2)
+
+
+def write_for_engines(policy: Policy, folder: Path) -> None:
+    """What an engine with weights of its own is given after an update."""
+    network = policy.model.network
+    if _weights.is_adapted(network):
+        _weights.write_adapter(network, folder)
+    else:
+        _weights.write_weights(network, folder, "float32")
 
 
 def assert_layers_are_gathered_one_by_one(policy: Policy) -> None:
@@ -321,6 +335,7 @@ def test_shards_train_as_whole_weights_do_and_share_their_checkpoints(
     policy = policy_in_float64(suite, Accelerator(), tmp_path / "two")
     expected += updates(suite, policy, items, (3,))
     save(tmp_path / "three", policy, writes=True)
+    write_for_engines(policy, tmp_path / "served")
 
     shared = tmp_path / "shared"
     together(shared, train_sharded, suite, shared, tmp_path / "two")
@@ -329,6 +344,8 @@ def test_shards_train_as_whole_weights_do_and_share_their_checkpoints(
         assert_same_update(ours, theirs)
     assert_same_checkpoint(shared / "two", tmp_path / "two", atol=1e-9)
     assert_same_checkpoint(shared / "three", tmp_path / "three", atol=1e-9)
+    for rank in range(RANKS):
+        assert_same_checkpoint(shared / f"served by {rank}", tmp_path / "served", atol=1e-6)
 
     policy = policy_in_float64(suite, Accelerator(), shared / "two")
     (again,) = updates(suite, policy, items, (3,))
@@ -345,11 +362,8 @@ def refused(suite: Suite, folder: Path) -> None:
     os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
     with pytest.raises(ConfigError, match="on GPUs only"):
         train(suite, "grpo", SEED, folder, ignore)
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state()
     loop.processes.open_accelerator = sharding_accelerator  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match="'hf'.*vllm or server"):
+    with pytest.raises(ConfigError, match=r"'hf'.*vllm or server"):
         train(suite, "grpo", SEED, folder, ignore)
 
 

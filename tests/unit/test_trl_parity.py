@@ -163,7 +163,7 @@ class Scored:
     batch: Batch
     rollouts: Rollouts
     old_logprobs: torch.Tensor
-    initial_logprobs: torch.Tensor
+    initial: LossInputs
 
     def theirs(self) -> tuple[float, dict[str, torch.Tensor]]:
         """TRL's loss, and its gradients by weight."""
@@ -181,7 +181,9 @@ class Scored:
         inputs = replace(inputs, advantages_N=self.rollouts.packed(self.batch["advantages"]))
         losses = loss(inputs)
         if anchor_weight:
-            losses = losses + anchor_weight * anchor_loss(inputs, self.initial_logprobs)
+            losses = losses + anchor_weight * anchor_loss(
+                inputs, self.initial.policy_logits_NV.detach()
+            )
         weights = token_weights(LENGTHS, normalisation, MAX_TOKENS)
         weights_N = self.rollouts.packed(torch.tensor(weights))
         if cap is not None:
@@ -243,7 +245,8 @@ def score(trl: ModuleType, folder: Path, tmp_path: Path) -> Callable[..., Scored
         trainer.model.train()
         trainer.current_gradient_accumulation_steps = 1
         rollouts = make_rollouts(trainer.model)
-        initial = logprobs(rollouts, trainer.model)
+        initial = rollouts.inputs(trainer.model, None)
+        _ = initial.policy_logprobs_N  # of the weights as they are now
         shaken(trainer.model, seed=2)
         old = logprobs(rollouts, trainer.model)
         trainer._generate = lambda prompts: (
@@ -335,7 +338,7 @@ def test_grpo_with_a_pull_to_the_initial_policy(
     loss = policy_gradient.build(policy_gradient.Config())
     theirs = scored.theirs()
     reference = unpadded(scored.batch["ref_per_token_logps"])
-    torch.testing.assert_close(scored.initial_logprobs, reference, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scored.initial.policy_logprobs_N, reference, atol=1e-5, rtol=0)
     assert_same(scored.ours(loss, normalisation, anchor_weight=0.3), theirs)
     without = scored.ours(loss, normalisation)
     assert abs(without[0] - theirs[0]) > 1e-4, "the pull must matter"
