@@ -18,13 +18,11 @@ import ctypes
 import gc
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +64,13 @@ def main() -> None:
         side = trl_side if arguments.side == "trl" else sdbench_side
         print(json.dumps(side(arguments.method, arguments.model, arguments.folder)))
         return
+    about = provenance.describe()
     print(
         json.dumps(
             {
-                "date": date.today().isoformat(),
-                "commit": provenance.describe()["code"],
-                "machine": platform.processor() or platform.machine(),
+                "started": about["started"],
+                "commit": about["git"],
+                "hardware": about["hardware"],
                 "against_trl": [compare(method, m) for m in SIZES for method in ("sdft", "grpo")],
                 "chunked_divergence": _json_of([str(HERE / "chunked.py")]),
                 "where_time_goes": {arm: where_time_goes(arm) for arm in ("critique", "grpo")},
