@@ -57,16 +57,6 @@ def write_weights(network: PreTrainedModel, folder: Path, dtype: Dtype) -> None:
         network.save_pretrained(folder, state_dict=state)
 
 
-@contextmanager
-def _writing(network: PreTrainedModel) -> Iterator[None]:
-    """Has transformers write in every process: by itself it does so in the first one only."""
-    network.__dict__["should_save_on_this_rank"] = lambda is_main_process: is_main_process
-    try:
-        yield
-    finally:
-        del network.__dict__["should_save_on_this_rank"]
-
-
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of a tensor, without gradient, also where each process holds a shard."""
     gather = getattr(tensor, "full_tensor", None)
@@ -118,3 +108,13 @@ def folder_for(network: PreTrainedModel, dtype: Dtype) -> TemporaryDirectory[str
     size = weights * cast(torch.dtype, getattr(torch, dtype)).itemsize
     roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM * size
     return TemporaryDirectory(prefix="sdbench-", dir=MEMORY if roomy else None)
+
+
+@contextmanager
+def _writing(network: PreTrainedModel) -> Iterator[None]:
+    """Has transformers write in every process: by itself it does so in the first one only."""
+    network.__dict__["should_save_on_this_rank"] = lambda is_main_process: is_main_process
+    try:
+        yield
+    finally:
+        del network.__dict__["should_save_on_this_rank"]

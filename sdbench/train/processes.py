@@ -45,7 +45,7 @@ def open_state() -> PartialState:
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     state = PartialState(cpu=cpu, timeout=PATIENCE)
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    if state.num_processes != started:
+    if state.num_processes < started:
         raise ConfigError(
             f"{started} processes were started, and accelerate knows of {state.num_processes}",
             hint="on a machine without GPUs of its own: ACCELERATE_USE_CPU=true",

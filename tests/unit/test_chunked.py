@@ -161,3 +161,26 @@ def test_no_more_logits_than_allowed_are_ever_held() -> None:
         total, _ = chunked_loss(hidden, weight, None, score, 5000)
         total.backward()
     assert largest == 10
+
+
+def test_under_autocast_products_are_rounded_and_losses_are_not() -> None:
+    """As autograd would have it for one product in bfloat16 and a loss outside of autocast."""
+    case = Case(torch.float32)
+    score = case.scoring(loss_of("forward_kl"))
+
+    def outside(logits_nV: torch.Tensor, part: slice) -> tuple[torch.Tensor, Observed]:
+        assert not torch.is_autocast_enabled("cpu")
+        assert logits_nV.dtype == torch.float32
+        return score(logits_nV, part)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        chunked, _ = chunked_loss(case.hidden, case.weight, case.bias, outside, 4 * VOCABULARY)
+        whole = logits(case.hidden, case.weight, case.bias)
+    expected = score(whole, slice(0, TOKENS))[0].sum()
+    torch.testing.assert_close(chunked, expected, atol=1e-6, rtol=1e-6)
+    weights = [case.hidden, case.weight, case.bias]
+    wanted = [weight for weight in weights if weight is not None]
+    found = torch.autograd.grad(chunked, wanted)
+    for ours, theirs in zip(found, torch.autograd.grad(expected, wanted), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)

@@ -5,15 +5,16 @@ All on CPU over gloo. What runs on GPUs over NCCL is the same code, but no test 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -37,7 +38,7 @@ from sdbench.train.batch import Item
 from sdbench.train.checkpoint import TrainingState
 from sdbench.train.ledger import Ledger
 from sdbench.train.loop import train
-from sdbench.train.network import initial_network, open_network
+from sdbench.train.network import initial_network, mixed_precision, open_network
 from sdbench.train.policy import Policy
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ def log_at(logs: Path, rank: int) -> Path:
     return logs.with_name(f"{logs.name}.{rank}.log")
 
 
+def said(logs: Path) -> list[str]:
+    """What each process printed."""
+    return [log_at(logs, rank).read_text() for rank in range(RANKS)]
+
+
 def ends(started: Sequence[BaseProcess]) -> list[int | None]:
     """Exit codes; processes that do not end are killed, so a deadlock is a failure."""
     deadline = time.monotonic() + SECONDS
@@ -94,8 +100,7 @@ def ends(started: Sequence[BaseProcess]) -> list[int | None]:
 def together(logs: Path, work: Callable[..., object], *args: object) -> None:
     """Has all processes do something, to a good end."""
     codes = ends(start(logs, work, *args))
-    told = "\n".join(log_at(logs, rank).read_text() for rank in range(RANKS))
-    assert codes == [0] * RANKS, told
+    assert codes == [0] * RANKS, "\n".join(said(logs))
 
 
 # Runs.
@@ -124,6 +129,9 @@ def test_two_processes_train_as_one_does(kind: str, tmp_path: Path) -> None:
     """Every row, every checkpoint and every count; losses up to the order of summation."""
     arm, suite = RUNS[kind]
     alone, shared = RunDir(tmp_path / "alone"), RunDir(tmp_path / "shared")
+    if kind == "critique, adapter":  # begun by one process, continued by two
+        with pytest.raises(Interrupted):
+            train(suite, arm, SEED, shared.root, interrupt_at_2)
     together(tmp_path / "shared", train, suite, arm, SEED, shared.root, ignore)
     train(suite, arm, SEED, alone.root, ignore)
     assert_alike(shared, alone)
@@ -131,6 +139,15 @@ def test_two_processes_train_as_one_does(kind: str, tmp_path: Path) -> None:
         micros = [micro_batches(shared, suite, update) for update in (1, 2, 3)]
         assert any(0 in pair and pair != [0, 0] for pair in micros), "nobody had flat groups only"
         assert any(0 not in pair and pair[0] != pair[1] for pair in micros)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+def interrupt_at_2(update: int, log: Row) -> None:
+    if log and update == 2:
+        raise Interrupted
 
 
 def assert_alike(found: RunDir, expected: RunDir) -> None:
@@ -194,36 +211,38 @@ def command(folder: Path, *arguments: object) -> None:
     main()
 
 
-def test_a_command_in_two_processes_stops_continues_and_speaks_once(tmp_path: Path) -> None:
+def test_a_command_in_two_processes_stops_continues_and_speaks_once(
+    tmp_path: Path, run: Callable[..., int]
+) -> None:
     """One problem an update, so the second process has none; SIGTERM goes to that one alone."""
-    run = RunDir(tmp_path / "run")
+    folder = RunDir(tmp_path / "run")
     started = start(tmp_path / "stopped", command, tmp_path, *COMMAND)
-    while not (run.train_log.exists() and run.train_log.read_bytes().count(b"\n")):
-        assert all(process.is_alive() for process in started), log_at(
-            tmp_path / "stopped", 0
-        ).read_text()
+    while not (folder.train_log.exists() and folder.train_log.read_bytes().count(b"\n")):
+        assert all(process.is_alive() for process in started), said(tmp_path / "stopped")
         time.sleep(0.01)
-    pid = started[1].pid
-    assert pid is not None
-    os.kill(pid, signal.SIGTERM)
+    os.kill(cast(int, started[1].pid), signal.SIGTERM)
     assert ends(started) == [143, 143]
-    first, second = (log_at(tmp_path / "stopped", rank).read_text() for rank in range(RANKS))
+    first, second = said(tmp_path / "stopped")
     assert "stopped by SIGTERM after update" in first and not second
-    reached = int(run.saved_checkpoints()[-1].name)
+    reached = int(folder.saved_checkpoints()[-1].name)
     assert 0 < reached < UPDATES
-    assert len(list(read_rows(run.train_log))) == reached
+    assert len(list(read_rows(folder.train_log))) == reached
 
+    shutil.copytree(folder.root, tmp_path / "by one" / "run")
     together(tmp_path / "continued", command, tmp_path, *COMMAND)
-    first, second = (log_at(tmp_path / "continued", rank).read_text() for rank in range(RANKS))
+    first, second = said(tmp_path / "continued")
     assert first.count("is its last checkpoint") == 1 and not second
-    assert [row["update"] for row in read_rows(run.train_log)] == list(range(1, UPDATES + 1))
-    assert cast(Row, read_json(run.manifest)["ledger"])["updates"] == UPDATES
+    assert [row["update"] for row in read_rows(folder.train_log)] == list(range(1, UPDATES + 1))
+    assert cast(Row, read_json(folder.manifest)["ledger"])["updates"] == UPDATES
+
+    os.chdir(tmp_path / "by one")
+    assert run(*COMMAND) == 0
+    assert_alike(folder, RunDir(tmp_path / "by one" / "run"))
 
     elsewhere = [*COMMAND[:6], SEED + 1, *COMMAND[7:]]
     assert ends(start(tmp_path / "refused", command, tmp_path, *elsewhere)) == [2, 2]
-    for rank in range(RANKS):
-        said = log_at(tmp_path / "refused", rank).read_text()
-        assert said.startswith("error:") and "seed" in said and said.count("\n") == 1
+    for line in said(tmp_path / "refused"):
+        assert line.startswith("error:") and "seed" in line and line.count("\n") == 1
 
 
 # Shards.
@@ -249,10 +268,11 @@ def sharding_accelerator(suite: Suite, folder: Path) -> Accelerator:
 
     os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
     state = processes.open_state()
-    accelerator = Accelerator()
+    precision = mixed_precision(suite)
+    accelerator = Accelerator(mixed_precision=precision)
     for one in (state, accelerator.state):
         one.distributed_type = DistributedType.FSDP
-    accelerator.state.fsdp_plugin = processes.sharding_plugin("no")
+    accelerator.state.fsdp_plugin = processes.sharding_plugin(precision)
     return accelerator
 
 
@@ -269,7 +289,10 @@ def updates(
     suite: Suite, policy: Policy, items: Sequence[Item], numbers: Sequence[int]
 ) -> list[Row]:
     loss = assembly.loss(suite, resolve(suite, "critique"))
-    done = [asdict(policy.update(items, objective(suite, loss, number))) for number in numbers]
+    done = [
+        dataclasses.asdict(policy.update(items, objective(suite, loss, number)))
+        for number in numbers
+    ]
     return [{k: v for k, v in one.items() if "seconds" not in k} for one in done]
 
 
@@ -355,6 +378,27 @@ def test_shards_train_as_whole_weights_do_and_share_their_checkpoints(
 def assert_same_update(found: Row, expected: Row) -> None:
     assert_close(cast(Row, found["metrics"]), cast(Row, expected["metrics"]))
     assert {**found, "metrics": None} == {**expected, "metrics": None}
+
+
+def round_sharded(suite: Suite, folder: Path) -> None:
+    """A teacher that is a copy of the policy and reads the same rounds as the policy's shards do."""
+    accelerator = sharding_accelerator(suite, folder)
+    items = make_items(models.load("organism"), LENGTHS)[accelerator.process_index :: RANKS]
+    same = [dataclasses.replace(item, teacher=item.student) for item in items]
+    model = open_network(suite, SEED, None)
+    policy = Policy(model, suite, accelerator, lambda: initial_network(suite))
+    loss = assembly.loss(suite, resolve(suite, "critique"))
+    found = policy.update(same, objective(suite, loss)).metrics
+    assert found["train/loss"] == pytest.approx(0, abs=1e-6)
+    assert found["train/anchor"] == pytest.approx(0, abs=1e-6)
+    assert found["importance/mean"] == pytest.approx(1, abs=0.05)
+    assert {weight.dtype for weight in policy.model.network.parameters()} == {torch.float32}
+    processes.close(accelerator)
+
+
+def test_shards_in_bfloat16_round_as_their_teacher_does(tmp_path: Path) -> None:
+    suite = with_train(short('dtype="bfloat16"', "train.anchor_weight=0.1"))
+    together(tmp_path / "rounded", round_sharded, suite, tmp_path)
 
 
 def refused(suite: Suite, folder: Path) -> None:
