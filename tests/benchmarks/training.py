@@ -320,8 +320,14 @@ class Measure:
         }
 
 
-def _json_of(command: list[str]) -> Any:
-    done = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True)
+def _json_of(command: list[str], **environment: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, *command],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
     return json.loads(done.stdout.strip().splitlines()[-1] if "--side" in command else done.stdout)
 
 
