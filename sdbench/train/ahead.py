@@ -13,7 +13,6 @@ from dataclasses import asdict
 from typing import cast
 
 from sdbench.conditions.base import Group
-from sdbench.errors import ConfigError
 from sdbench.records import Attempt, FinishReason, Problem, Rollout, Verdict, VerdictStatus
 from sdbench.rundir import Row
 
@@ -84,19 +83,6 @@ def as_rows(groups: Sequence[Group]) -> list[Row]:
 def from_rows(rows: Sequence[Row], problems: Mapping[str, Problem]) -> list[Group]:
     """Reads `as_rows` back."""
     return [_group(row, problems[str(row["problem_id"])]) for row in rows]
-
-
-def refuse_shared_weights(shares: bool, engine: str) -> None:
-    """Refuses to draw ahead with weights that change meanwhile.
-
-    Raises:
-        ConfigError: the engine samples the weights under training themselves.
-    """
-    if shares:
-        raise ConfigError(
-            f"train.overlap with the engine {engine!r}: it samples the very weights that change",
-            hint="use the engine vllm or server, which hold their own",
-        )
 
 
 def _group(row: Row, problem: Problem) -> Group:

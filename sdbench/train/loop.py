@@ -131,10 +131,8 @@ class _Trainer:
         self._asking = rollout.Asking(
             suite.prompts, suite.thinking.student, arm.config.group_size, self._sampling
         )
-        if suite.train.overlap:
-            ahead.refuse_shared_weights(engine.shares_weights, suite.engine.name)
-        if processes.is_sharded(accelerator):
-            processes.refuse_shared_weights(engine.shares_weights, suite.engine.name)
+        if engine.shares_weights:
+            _refuse_shared_weights(suite, accelerator)
 
     def go(self, training_set: Sequence[Problem], state: TrainingState, progress: Progress) -> None:
         """Takes the run from a state to its end, or to a request to stop."""
@@ -295,6 +293,19 @@ class _Trainer:
         # A process that ended now would have the launcher end the one that still writes.
         self._accelerator.wait_for_everyone()
         return ledger
+
+
+def _refuse_shared_weights(suite: Suite, accelerator: Accelerator) -> None:
+    """What an engine cannot do that samples the very weights under training."""
+    for asked, why in (
+        (suite.train.overlap, "train.overlap: the weights change while rollouts are drawn ahead"),
+        (processes.is_sharded(accelerator), "FSDP: this process holds shards of the weights only"),
+    ):
+        if asked:
+            raise ConfigError(
+                f"the engine {suite.engine.name!r} samples the weights under training; {why}",
+                hint="use the engine vllm or server, which hold their own weights",
+            )
 
 
 def _policy(

@@ -76,10 +76,11 @@ class Sums:
             held_N = torch.tensor([one == role for one in roles or ()], device=counted_N.device)
             self.add(f"advantage/{role}", advantages_N[counted_N & held_N])
 
-    def join(self, others: Sequence[Sums]) -> Sums:
-        """The sums of several processes, this one's among them."""
+    @staticmethod
+    def joined(parts: Sequence[Sums]) -> Sums:
+        """The sums of several processes."""
         joined = Sums()
-        for one in others:
+        for one in parts:
             for name, total in one.totals.items():
                 joined.totals[name] += total
                 joined.counts[name] += one.counts[name]

@@ -148,14 +148,19 @@ class Policy:
         micros, weights = self._cut(items, objective)
         begin = time.perf_counter()
         old: dict[str, torch.Tensor] = {}
-        first, norms = _Tally(), []
-        for number in range(self._config.passes):
-            tally = first if number == 0 else _Tally()
+        tallies, norms = [], []
+        for _ in range(self._config.passes):
+            tally = _Tally()
             for place, micro in enumerate(micros):
                 with self._synced(last=place == len(micros) - 1):
                     self._accumulate(micro, weights, objective, old, tally)
+            tallies.append(tally)
             norms.append(self._step())
         self.teacher.follow(objective.update)
+        # What the policy looked like is told of the first pass, what reading cost of all of them.
+        first = tallies[0]
+        first.teacher_tokens = sum(one.teacher_tokens for one in tallies)
+        first.teacher_seconds = sum(one.teacher_seconds for one in tallies)
         return self._result(first, rate, norms[0], time.perf_counter() - begin)
 
     def _cut(
@@ -318,7 +323,7 @@ class Policy:
 
     def _result(self, tally: _Tally, rate: float, norm: float, seconds: float) -> UpdateResult:
         whole = processes.gathered(tally, self._accelerator)
-        seen = tally.seen.join([one.seen for one in whole])
+        seen = observe.Sums.joined([one.seen for one in whole])
         metrics = {
             "train/loss": sum(one.loss for one in whole) + 0.0,  # a sum of -0.0 is 0
             "train/learning_rate": rate,

@@ -124,19 +124,6 @@ def rounded_as_shards(network: PreTrainedModel, accelerator: Accelerator) -> Pre
     return network
 
 
-def refuse_shared_weights(shares: bool, engine: str) -> None:
-    """Refuses to sample weights of which this process holds a shard.
-
-    Raises:
-        ConfigError: the engine samples the weights under training themselves.
-    """
-    if shares:
-        raise ConfigError(
-            f"FSDP with the engine {engine!r}: it samples in this process, which holds shards only",
-            hint="use the engine vllm or server, which hold their own weights",
-        )
-
-
 def by_the_first(work: Callable[[], None], accelerator: Accelerator) -> None:
     """Has the first process do something, such as writing, for which the others wait.
 

@@ -206,7 +206,7 @@ def test_rollouts_go_through_json_and_back(data: st.DataObject) -> None:
 
 
 def test_an_engine_that_shares_the_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train\.overlap with the engine 'hf'.*hint: use"):
+    with pytest.raises(ConfigError, match=r"engine 'hf' samples .*train\.overlap: .*hint: use"):
         train(OVERLAPPED, "critique", SEED, tmp_path / "run", ignore)
     assert list(read_rows(RunDir(tmp_path / "run").train_log)) == []
 

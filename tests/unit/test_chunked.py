@@ -94,14 +94,15 @@ def test_every_loss_can_be_chunked(name: str) -> None:
         torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 5}])
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_bfloat16_weights_with_sums_in_float32(name: str) -> None:
+def test_bfloat16_weights_with_sums_in_float32(name: str, options: dict[str, object]) -> None:
     """Against float64 with the same rounded weights: logits alone are rounded, to 2^-8 relative.
 
     Hidden states and weights of size 1 give logits of about 2.5, so errors of about 1e-2; sums over
     chunks, in float32, add nothing visible: chunks of 1 are as near as all at once.
     """
-    loss = loss_of(name)
+    loss = loss_of(name, **options)
     rounded = Case(torch.bfloat16, bias=False)
     exact = Case(torch.float64, bias=False)
     with torch.no_grad():

