@@ -96,9 +96,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """A line of bars, lowest to highest value; more values than `width` are averaged in bins."""
     bins = min(width, len(values))
     edges = [len(values) * place // bins for place in range(bins + 1)]
-    means = [
-        sum(values[start:end]) / (end - start) for start, end in pairwise(edges)
-    ]
+    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
     low, high = min(means), max(means)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(BARS[round((value - low) * scale)] for value in means)
