@@ -88,14 +88,20 @@ def loss(suite: Suite, arm: Arm) -> Loss:
     return cast("Loss", module.build(_options(module, options, suite, f"loss.{name}")))
 
 
-def surroundings(suite: Suite, model: Model) -> Surroundings:
-    """The suite's critic, and its teacher prompts in this model's tokens.
+def surroundings(suite: Suite, model: Model, arm: Arm | None = None) -> Surroundings:
+    """A critic, and the suite's teacher prompts in this model's tokens.
+
+    Args:
+        suite: The suite.
+        model: The solver.
+        arm: Whose critic it is, if the arm names one; else, and for None, it is the suite's.
 
     Raises:
         ConfigError: no such critic, or an option it does not have.
     """
-    module = plugins.load(plugins.Kind.CRITIC, suite.critic.name)
-    options = _options(module, suite.critic.options, suite, "critic")
+    named = suite.critic if arm is None or arm.config.critic is None else arm.config.critic
+    module = plugins.load(plugins.Kind.CRITIC, named.name)
+    options = _options(module, named.options, suite, "critic")
     critic_surroundings = CriticSurroundings(suite.prompts, suite.thinking.critic)
     critic = cast(Critic, module.build(options, critic_surroundings))
 
@@ -111,7 +117,9 @@ def surroundings(suite: Suite, model: Model) -> Surroundings:
             suite.thinking.teacher,
         )
 
-    return Surroundings(critic, encode_teacher, model.max_length)
+    return Surroundings(
+        critic, encode_teacher, model.max_length, suite.prompts, model.encode_completion
+    )
 
 
 def _options(module: ModuleType, options: Mapping[str, object], suite: Suite, table: str) -> Frozen:

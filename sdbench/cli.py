@@ -10,11 +10,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
@@ -47,6 +47,12 @@ SetOption = Annotated[
     typer.Option("--set", metavar="A.B=VALUE", help="Overrides a key of the suite."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Prints the result as JSON on stdout.")]
+CorrectOnly = Annotated[
+    bool, typer.Option("--correct-only", help="Trains on rollouts with a right answer alone.")
+]
+IncorrectOnly = Annotated[
+    bool, typer.Option("--incorrect-only", help="Trains on rollouts with a wrong answer alone.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.")]
 
 
@@ -102,14 +108,18 @@ def train_command(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Has torch compile the network.")
     ] = False,
+    correct_only: CorrectOnly = False,
+    incorrect_only: IncorrectOnly = False,
     overrides: SetOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Trains one condition; run again after a kill, it continues.
 
-    The run folder is --out, by default runs/SUITE/CONDITION/seedN. Several processes, each with its
-    share of an update's problems: accelerate launch --num_processes N .venv/bin/sdbench train ...
+    The run folder is --out, by default runs/SUITE/CONDITION/seedN; --correct-only and
+    --incorrect-only make another arm of the condition, with folders of its own. Several processes,
+    each with its share of an update's problems: accelerate launch --num_processes N .venv/bin/sdbench
+    train ...
     """
     from sdbench.conditions.base import resolve
     from sdbench.config import load_suite
@@ -123,6 +133,9 @@ def train_command(
     changes += ["train.compile=true"] if compiled else []
     resolved = load_suite(suite, changes)
     resolve(resolved, condition)
+    resolved, (condition,) = _restricted(
+        resolved, [condition], correct_only=correct_only, incorrect_only=incorrect_only
+    )
     folder = out or run_folder(Path("runs"), resolved, condition, seed)
     _quiet_libraries()
     first = open_state().is_main_process
@@ -288,6 +301,8 @@ def bench_command(
         str | None, typer.Option(help="Comma-separated; by default all of the suite.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
+    correct_only: CorrectOnly = False,
+    incorrect_only: IncorrectOnly = False,
     jobs: Annotated[
         int | None, typer.Option(help="Runs side by side; by default as cores allow.")
     ] = None,
@@ -308,6 +323,9 @@ def bench_command(
     _at_least_one("jobs", jobs)
     resolved = load_suite(suite, overrides or [])
     arms = _arms(resolved, conditions)
+    resolved, arms = _restricted(
+        resolved, arms, correct_only=correct_only, incorrect_only=incorrect_only
+    )
     matrix = cells(resolved, arms, range(seeds), out)
     _quiet_libraries()
     resolved = _warmed(resolved, out)
@@ -406,6 +424,22 @@ def _arms(suite: Suite, conditions: str | None) -> list[str]:
     for arm in arms:
         resolve(suite, arm)
     return list(dict.fromkeys(arms))
+
+
+def _restricted(
+    suite: Suite, arms: Sequence[str], *, correct_only: bool, incorrect_only: bool
+) -> tuple[Suite, list[str]]:
+    """The arms that train on right or on wrong rollouts alone, and the suite that has them."""
+    from sdbench.conditions.base import restricted, restricted_name
+
+    if correct_only and incorrect_only:
+        raise ConfigError("--correct-only and --incorrect-only: allowed is one of them")
+    if not correct_only and not incorrect_only:
+        return suite, list(arms)
+    rollouts: Literal["correct", "incorrect"] = "correct" if correct_only else "incorrect"
+    for arm in arms:
+        suite = restricted(suite, arm, rollouts)
+    return suite, [restricted_name(arm, rollouts) for arm in arms]
 
 
 def _run_folders(path: Path) -> list[Path]:

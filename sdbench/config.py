@@ -1,6 +1,7 @@
 """A suite: one TOML file that fixes everything the conditions share.
 
-In: `baselines/<name>.toml` or any TOML file, and `a.b=value` overrides. Out: a frozen `Suite`; an
+In: `baselines/<name>.toml` or any TOML file, which may say `extends = "<another suite>"` and then
+holds only what it changes or adds; and `a.b=value` overrides. Out: a frozen `Suite`; an
 unknown key is refused by name. Tables of plugins (`[condition.x]`, `[loss.x]`, options of engine and
 critic) are checked by the plugin they configure, when the run is prepared and before it starts.
 """
@@ -256,28 +257,61 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str = DEFAULT_SUITE, overrides: Sequence[str] = ()) -> Suite:
-    """Reads a suite by name or path and applies overrides.
+    """Reads a suite by name or path, with what it extends, and applies overrides.
 
     Args:
         name: A suite that ships, or the path of a TOML file.
         overrides: `a.b=value`, the value as in TOML; a bare word is a string.
 
     Raises:
-        ConfigError: no such suite, broken TOML, unknown key or a value out of range.
+        ConfigError: no such suite, one that extends itself, broken TOML, unknown key or a value out
+            of range.
     """
-    path = Path(name) if name.endswith(".toml") else project_folder("baselines") / f"{name}.toml"
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise ConfigError(f"no such suite file: {name}")
-        raise unknown("suite", name, suite_names())
-    try:
-        table = cast(Row, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    path = _path_of(name)
+    table = _table(path)
     for override in overrides:
         apply_override(table, override)
     suite = validate(Suite, table, str(path))
     return suite.model_copy(update={"name": suite.name or path.stem})
+
+
+def _path_of(name: str, beside: Path | None = None) -> Path:
+    """Where a suite lies; a relative path in a suite that extends it starts beside that one."""
+    if not name.endswith(".toml"):
+        path = project_folder("baselines") / f"{name}.toml"
+        if not path.is_file():
+            raise unknown("suite", name, suite_names())
+        return path
+    path = Path(name) if beside is None else beside.parent / name
+    if not path.is_file():
+        raise ConfigError(f"no such suite file: {path}")
+    return path
+
+
+def _table(path: Path, extended_by: tuple[Path, ...] = ()) -> Row:
+    """A suite's tables over those of the suite that it extends."""
+    if path in extended_by:
+        raise ConfigError(f"suite {path} extends itself")
+    try:
+        table = cast(Row, tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    extends = table.pop("extends", None)
+    if extends is None:
+        return table
+    below = _table(_path_of(str(extends), path), (*extended_by, path))
+    return _over(below, table)
+
+
+def _over(below: Row, above: Row) -> Row:
+    """Tables merged key by key; where both hold a value, the one above."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = (
+            _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
 
 
 def validate(model: type[ModelT], table: object, place: str) -> ModelT:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sdbench.errors import CheckpointError
 from sdbench.organism import WEIGHTS
@@ -73,6 +73,11 @@ class Model:
             ids = getattr(self.config, "eos_token_id", None)
         ids = self.tokenizer.eos_token_id if ids is None else ids
         return tuple(ids) if isinstance(ids, list) else (int(ids),)
+
+    def encode_completion(self, text: str) -> tuple[int, ...]:
+        """Token ids of a completion that somebody else wrote, ended as the model ends its own."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return (*cast("list[int]", ids), self.end_ids[0])
 
     @property
     def max_length(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-Drop = Literal["overlong", "critique"]
+Drop = Literal["overlong", "critique", "missing"]
 
 
 class FinishReason(StrEnum):
@@ -180,6 +180,7 @@ class Critique:
             Where there is no case, all that the critic wrote.
         first_wrong_step: Number (from 1) of the first wrong or missing step, None in case A.
         tokens: Tokens the critic read and wrote; 0 for a critic that is no model.
+        faults: Names of what the audit that its critic demands holds against it.
     """
 
     rollout_id: str
@@ -188,6 +189,12 @@ class Critique:
     text: str
     first_wrong_step: int | None
     tokens: int = 0
+    faults: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be read and nothing is held against it."""
+        return self.case is not None and not self.faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,17 +223,23 @@ class TeacherView:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What one rollout is trained on: an advantage, a teacher's view, or both.
+    """What one rollout is trained on: an advantage, a teacher's view, both, or a demonstration.
 
     Attributes:
         rollout_id: The rollout.
         advantage: One number for the whole rollout, None if the condition gives none.
         view: What the teacher reads, None if the condition has no teacher.
         context: The text that was added to the teacher's prompt, None without a teacher.
-        critique: The critique the context came from, None if it came from none.
+        critique: The critique of this rollout that the condition asked for, None if it asked for
+            none.
         dropped: Why there is no view although the condition has a teacher: its prompt and the
-            completion are longer than the model reads, or there is no critique of the rollout.
-            Such a rollout is left out of training and counted.
+            completion are longer than the model reads, there is no usable critique of the rollout,
+            or what the context is made of is missing, such as a successful sibling. Such a rollout
+            is left out of training and counted.
+        against: What the teacher reads of a hint that it is contrasted with: its log-probability of
+            each token is subtracted in place of the student's. None without a contrast.
+        demonstration: Token ids that the student should have written, trained on in place of the
+            rollout's; None if the rollout's own are.
     """
 
     rollout_id: str
@@ -235,6 +248,8 @@ class Feedback:
     context: str | None = None
     critique: Critique | None = None
     dropped: Drop | None = None
+    against: TeacherView | None = None
+    demonstration: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

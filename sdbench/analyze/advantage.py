@@ -2,7 +2,9 @@
 
 In: an arm and the suite. Out: per-token advantages A_t of the untrained policy's own rollouts on
 validation problems, the same traces for every arm, by role of the step each token belongs to, as the
-suite's critic finds it: correct, first wrong, or later than that; and a localisation score.
+suite's critic finds it, whatever the arm's own critic says: correct, first wrong, or later than that;
+and a localisation score. An arm that compares the rollouts of a group gets a group of its size at each
+problem, of which the first is looked at.
 
 The localisation score of a trace is the share of its negative advantage, sum of max(0, -A_t), that
 falls on the first wrong step. `pooled` sums over traces first, `per_trace` averages the traces'
@@ -15,6 +17,7 @@ Source: the per-token advantage of 2606.11173; the score is defined here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import cast
@@ -75,54 +78,68 @@ def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
     Raises:
         CriticError: the suite's critic cannot judge this task.
     """
+    arm = resolve(suite, arm_name)
+    if not arm.config.teaches:
+        return None
     engine = assembly.untrained_engine(suite)
-    attempts = common_attempts(suite, engine, grader)
-    groups = [Group(attempt.problem, (attempt,)) for attempt in attempts]
-    surroundings = assembly.surroundings(suite, engine.model)
-    try:
-        feedback = resolve(suite, arm_name).build(surroundings).feedback(groups)
-        if all(one.view is None for one in feedback):
-            return None
-        given = [one.critique for one in feedback if one.critique is not None]
-        critiques = given or surroundings.critic.critique(attempts)
-    finally:
-        surroundings.critic.close()
-    return summarise(mark(engine, attempts, feedback, critiques), suite.analysis.examples)
+    size = arm.config.group_size if arm.config.compares else 1
+    groups = common_groups(suite, engine, grader, size)
+    attempts = [group.attempts[0] for group in groups]
+    surroundings = assembly.surroundings(suite, engine.model, arm)
+    with closing(surroundings.critic):
+        feedback = arm.build(surroundings).feedback(groups)
+    given = [one.critique for one in feedback if one.critique is not None]
+    if arm.config.critic is not None or not given:
+        with closing(assembly.surroundings(suite, engine.model).critic) as judge:
+            given = list(judge.critique(attempts))
+    return summarise(mark(engine, attempts, feedback, given), suite.analysis.examples)
 
 
-def common_attempts(suite: Suite, engine: Engine, grader: Grader) -> list[Attempt]:
-    """One rollout of the untrained policy on each of the first validation problems."""
+def common_groups(suite: Suite, engine: Engine, grader: Grader, size: int = 1) -> list[Group]:
+    """Rollouts of the untrained policy on each of the first validation problems, so many each.
+
+    The first of each group is the same whatever the size.
+    """
     problem_set = problems.load(suite.task, "validation", suite.analysis.traces)
     turns = {p.id: prompts.solver_turn(suite.prompts, p.prompt) for p in problem_set}
     tokenizer, thinking = engine.model.tokenizer, suite.thinking.student
     requests = [
-        Request(id, prompts.encode(tokenizer, turn, thinking), (0,), turn)
+        Request(id, prompts.encode(tokenizer, turn, thinking), tuple(range(size)), turn)
         for id, turn in turns.items()
     ]
     sampling = Sampling(
         suite.sampling.temperature, suite.sampling.max_tokens, suite.evaluation.seed
     )
     prompt_ids = {request.id: request.prompt_ids for request in requests}
-    rollouts = {
-        c.request_id: Rollout(
-            id=c.request_id,
-            problem_id=c.request_id,
-            update=0,
-            index=c.index,
-            prompt_ids=prompt_ids[c.request_id],
-            completion_ids=c.token_ids,
-            sampling_logprobs=c.logprobs,
-            text=c.text,
-            finish_reason=c.finish_reason,
+    rollouts: dict[str, list[Rollout]] = {request.id: [] for request in requests}
+    for c in generate(engine, requests, sampling):
+        rollouts[c.request_id].append(
+            Rollout(
+                id=f"{c.request_id}#{c.index}",
+                problem_id=c.request_id,
+                update=0,
+                index=c.index,
+                prompt_ids=prompt_ids[c.request_id],
+                completion_ids=c.token_ids,
+                sampling_logprobs=c.logprobs,
+                text=c.text,
+                finish_reason=c.finish_reason,
+            )
         )
-        for c in generate(engine, requests, sampling)
-    }
     answers = [
-        Answer(p.id, rollouts[p.id].text, p.answer, rollouts[p.id].finish_reason)
+        Answer(one.id, one.text, p.answer, one.finish_reason)
         for p in problem_set
+        for one in rollouts[p.id]
     ]
     verdicts = {verdict.id: verdict for verdict in grader.grade(answers)}
-    return [Attempt(p, rollouts[p.id], verdicts[p.id]) for p in problem_set]
+    return [
+        Group(p, tuple(Attempt(p, one, verdicts[one.id]) for one in _in_order(rollouts[p.id])))
+        for p in problem_set
+    ]
+
+
+def _in_order(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    return sorted(rollouts, key=lambda rollout: rollout.index)
 
 
 def mark(
@@ -140,7 +157,7 @@ def mark(
         critiques: Of the suite's critic, which say where each trace goes wrong.
     """
     views = {one.rollout_id: one for one in feedback if one.view is not None}
-    judged = {one.rollout_id: one for one in critiques if one.case is not None}
+    judged = {one.rollout_id: one for one in critiques if one.usable}
     told = [a for a in attempts if a.rollout.id in views.keys() & judged.keys()]
     marked = []
     for start in range(0, len(told), BATCH):
@@ -235,14 +252,17 @@ def _advantages(
     engine: Engine, batch: Sequence[Attempt], feedback: Sequence[Feedback]
 ) -> list[list[float]]:
     network = engine.model.network
-    students = [models.student_view(a.rollout.prompt_ids, a.rollout.completion_ids) for a in batch]
-    teachers = [one.view for one in feedback if one.view is not None]
+    taught = [one.view for one in feedback if one.view is not None]
+    against = [
+        one.against or models.student_view(a.rollout.prompt_ids, a.rollout.completion_ids)
+        for a, one in zip(batch, feedback, strict=True)
+    ]
     ids = [attempt.rollout.completion_ids for attempt in batch]
     return [
-        (taught - own).tolist()
-        for taught, own in zip(
-            models.completion_logprobs(network, teachers, ids),
-            models.completion_logprobs(network, students, ids),
+        (teacher - other).tolist()
+        for teacher, other in zip(
+            models.completion_logprobs(network, taught, ids),
+            models.completion_logprobs(network, against, ids),
             strict=True,
         )
     ]

@@ -14,12 +14,14 @@ from typing import Annotated, ClassVar, Literal, Protocol, cast
 from pydantic import Field
 
 from sdbench import plugins
-from sdbench.config import Frozen, Normalisation, Suite, validate
+from sdbench.config import Frozen, Normalisation, PluginConfig, Suite, validate
 from sdbench.critics.base import Critic
-from sdbench.prompts import ContextKind
+from sdbench.prompts import ContextKind, Style
 from sdbench.records import Attempt, Critique, Drop, Feedback, Problem, Rollout, TeacherView
 
 EncodeTeacher = Callable[[ContextKind, Problem, str], tuple[int, ...]]
+EncodeCompletion = Callable[[str], tuple[int, ...]]
+Rollouts = Literal["all", "correct", "incorrect"]
 
 
 class ConditionConfig(Frozen):
@@ -33,12 +35,15 @@ class ConditionConfig(Frozen):
         group_size: Rollouts a problem.
         problems_per_update: None takes the suite's `train.problems_per_update`.
         rollouts: Trains on all of them, or only on those with a right or a wrong answer.
+        critic: None takes the suite's.
     """
 
     teaches: ClassVar[bool] = True
     """Whether the feedback holds teacher's views."""
     compares: ClassVar[bool] = False
-    """Whether the feedback on a rollout depends on the others of its group."""
+    """Whether the feedback on a rollout depends on other rollouts of the update."""
+    contrasts: ClassVar[bool] = False
+    """Whether each teacher's view comes with one that it is contrasted with."""
 
     uses: str | None = None
     loss: str
@@ -46,7 +51,8 @@ class ConditionConfig(Frozen):
     normalisation: Normalisation | None = None
     group_size: Annotated[int, Field(gt=0)]
     problems_per_update: Annotated[int, Field(gt=0)] | None = None
-    rollouts: Literal["all", "correct", "incorrect"] = "all"
+    rollouts: Rollouts = "all"
+    critic: PluginConfig | None = None
 
     def trains_on(self, attempt: Attempt) -> bool:
         """Whether `rollouts` lets this one be trained on."""
@@ -66,14 +72,18 @@ class Surroundings:
     """What a condition may use.
 
     Attributes:
-        critic: The suite's frozen critic.
+        critic: A frozen critic.
         encode_teacher: Token ids of the teacher's prompt for a kind of context, a problem, a text.
         max_length: Most tokens that the teacher reads, prompt and completion together.
+        style: Of the suite's prompts.
+        encode_completion: Token ids of a completion that the solver did not write.
     """
 
     critic: Critic
     encode_teacher: EncodeTeacher
     max_length: int
+    style: Style
+    encode_completion: EncodeCompletion
 
     def view(self, kind: ContextKind, attempt: Attempt, context: str) -> TeacherView | None:
         """The teacher's view of a rollout: its prompt with the context, then the completion.
@@ -95,6 +105,11 @@ class Surroundings:
         return Feedback(
             attempt.rollout.id, view=view, context=context, critique=critique, dropped=dropped
         )
+
+
+def missing(attempt: Attempt, critique: Critique | None = None) -> Feedback:
+    """Feedback without a view, since what its context is made of is missing."""
+    return Feedback(attempt.rollout.id, critique=critique, dropped="missing")
 
 
 class Condition(Protocol):
@@ -155,6 +170,31 @@ def resolve(suite: Suite, name: str) -> Arm:
     module = plugins.load(plugins.Kind.CONDITION, plugin)
     config = validate(_config_of(module), dict(table), f"suite {suite.name}: [condition.{name}]")
     return Arm(name, plugin, config)
+
+
+def restricted(suite: Suite, name: str, rollouts: Literal["correct", "incorrect"]) -> Suite:
+    """The suite with one more arm: this one, trained on right or on wrong rollouts alone.
+
+    Args:
+        suite: A suite.
+        name: An arm.
+        rollouts: Which rollouts are trained on.
+
+    Returns:
+        The suite; the arm is called `restricted_name(name, rollouts)`.
+
+    Raises:
+        ConfigError: no such arm.
+    """
+    arm = resolve(suite, name)
+    table = {**suite.condition.get(name, {}), "uses": arm.plugin, "rollouts": rollouts}
+    conditions = {**suite.condition, restricted_name(name, rollouts): table}
+    return suite.model_copy(update={"condition": conditions})
+
+
+def restricted_name(name: str, rollouts: Literal["correct", "incorrect"]) -> str:
+    """What an arm is called that is trained on right or on wrong rollouts alone."""
+    return f"{name}_{rollouts}_only"
 
 
 def _config_of(module: ModuleType) -> type[ConditionConfig]:

@@ -9,10 +9,13 @@ Source: condition `StepAlignFB` of 2606.11173.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
+from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings, missing
+from sdbench.prompts import ContextKind
 from sdbench.records import Attempt, Critique, Feedback
+
+Write = Callable[[Attempt, Critique], str | None]
 
 
 class Config(ConditionConfig):
@@ -27,11 +30,25 @@ def build(config: Config, surroundings: Surroundings) -> Condition:
     return Critiqued(surroundings)
 
 
-class Critiqued:
-    """See the module."""
+def whole(_: Attempt, critique: Critique) -> str:
+    """The critique as it is."""
+    return critique.text
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+
+class Critiqued:
+    """See the module; for the controls that show the teacher a critique otherwise, `write` says how."""
+
+    def __init__(
+        self, surroundings: Surroundings, kind: ContextKind = "critique", write: Write = whole
+    ) -> None:
+        """Prepares feedback.
+
+        Args:
+            surroundings: The critic and the teacher's prompts.
+            kind: Of the teacher's prompt.
+            write: Makes the context of an attempt and its critique, or None where it cannot.
+        """
+        self._surroundings, self._kind, self._write = surroundings, kind, write
 
     def feedback(self, groups: Sequence[Group]) -> list[Feedback]:
         """One teacher's view for each rollout of which there is a critique; the others are dropped."""
@@ -40,6 +57,9 @@ class Critiqued:
         return [self._of(attempt, found.get(attempt.rollout.id)) for attempt in attempts]
 
     def _of(self, attempt: Attempt, critique: Critique | None) -> Feedback:
-        if critique is None or critique.case is None:
+        if critique is None or not critique.usable:
             return Feedback(attempt.rollout.id, critique=critique, dropped="critique")
-        return self._surroundings.taught("critique", attempt, critique.text, critique)
+        context = self._write(attempt, critique)
+        if context is None:
+            return missing(attempt, critique)
+        return self._surroundings.taught(self._kind, attempt, context, critique)

@@ -9,11 +9,14 @@ Source: condition `RefSol` of 2606.11173; the set-up of OPSD, 2601.18734.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from sdbench import worked
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
-from sdbench.errors import DataError
+from sdbench.prompts import ContextKind
 from sdbench.records import Attempt, Feedback
+
+Write = Callable[[Attempt], str]
 
 
 class Config(ConditionConfig):
@@ -25,28 +28,30 @@ class Config(ConditionConfig):
 
 def build(config: Config, surroundings: Surroundings) -> Condition:
     """The condition; it needs no critic."""
-    return Reference(surroundings)
+    return Told(surroundings, "solution", lambda attempt: worked.solution_of(attempt.problem))
 
 
-class Reference:
-    """See the module."""
+class Told:
+    """A teacher that reads something of each attempt for which no critic is needed."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+    def __init__(self, surroundings: Surroundings, kind: ContextKind, write: Write) -> None:
+        """Prepares feedback.
+
+        Args:
+            surroundings: The teacher's prompts.
+            kind: Of the teacher's prompt.
+            write: Makes the context of an attempt.
+        """
+        self._surroundings, self._kind, self._write = surroundings, kind, write
 
     def feedback(self, groups: Sequence[Group]) -> list[Feedback]:
         """One teacher's view for each rollout.
 
         Raises:
-            DataError: a problem has no worked solution.
+            DataError: a problem has no worked solution, and the context needs one.
         """
-        return [self._of(attempt) for group in groups for attempt in group.attempts]
-
-    def _of(self, attempt: Attempt) -> Feedback:
-        solution = attempt.problem.solution
-        if solution is None:
-            raise DataError(
-                f"problem {attempt.problem.id} of task {attempt.problem.task} has no worked solution,"
-                " which the condition 'reference' needs"
-            )
-        return self._surroundings.taught("solution", attempt, solution)
+        return [
+            self._surroundings.taught(self._kind, attempt, self._write(attempt))
+            for group in groups
+            for attempt in group.attempts
+        ]

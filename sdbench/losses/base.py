@@ -50,10 +50,13 @@ class LossInputs:
     Attributes:
         completion_ids_N: The tokens of the completions.
         policy_logits_NV: The policy's logits that predict them.
-        sampling_logprobs_N: Of the tokens when they were drawn, nats, at `temperature`.
-        temperature: At which they were drawn.
+        sampling_logprobs_N: Of the tokens when they were drawn, nats, at `temperature`; None if they
+            were not drawn but written by somebody else.
+        temperature: At which rollouts are drawn.
         advantages_N: The rollout's advantage at each of its tokens, None if there is none.
         teacher_logits_NV: The teacher's logits at the same tokens, None if there is no teacher.
+        against_logits_NV: The teacher's logits when it reads the hint that its context is contrasted
+            with, None without a contrast.
         old_logprobs_N: Of the tokens under the policy before the first pass over them, nats, at
             `temperature`; None in the first pass, in which they are the policy's own.
         update: Number of the update, from 1, for losses that follow a schedule.
@@ -61,10 +64,11 @@ class LossInputs:
 
     completion_ids_N: torch.Tensor
     policy_logits_NV: torch.Tensor
-    sampling_logprobs_N: torch.Tensor
+    sampling_logprobs_N: torch.Tensor | None
     temperature: float
     advantages_N: torch.Tensor | None = None
     teacher_logits_NV: torch.Tensor | None = None
+    against_logits_NV: torch.Tensor | None = None
     old_logprobs_N: torch.Tensor | None = None
     update: int = 1
 
@@ -103,13 +107,17 @@ class LossInputs:
     def token_advantages_N(self) -> torch.Tensor:
         """A_t = log pi_teacher(y_t) - log pi_policy(y_t), nats, at temperature 1, without gradient.
 
-        Source: 2606.11173, the per-token advantage.
+        With a contrast, the teacher that reads the other hint stands in the policy's place.
+
+        Source: 2606.11173, the per-token advantage; 2606.11709, the contrast.
 
         Raises:
             ConfigError: the condition has no teacher.
         """
         ids_N = self.completion_ids_N
-        return _taken(self.teacher.logprobs_NV, ids_N) - _taken(self.policy.logprobs_NV, ids_N)
+        contrasted = self.against_logits_NV
+        base = self.policy if contrasted is None else Distribution(contrasted)
+        return _taken(self.teacher.logprobs_NV, ids_N) - _taken(base.logprobs_NV, ids_N)
 
     def advantages(self) -> torch.Tensor:
         """`advantages_N`.

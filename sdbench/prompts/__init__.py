@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Style = Literal["organism", "steps", "plain"]
-ContextKind = Literal["solution", "critique"]
-Kind = Literal["solver", "solution", "critique", "critic", "critic_answer", "critic_solution"]
+ContextKind = Literal["solver", "solution", "critique", "remarks", "sibling"]
+Remark = Literal["outcome_right", "outcome_wrong", "full_quote", "omit_trace"]
+Kind = ContextKind | Remark | Literal["critic", "critic_answer", "critic_solution"]
 
 BARE = "{prompt}"
 _NAME = re.compile(r"\{([a-z]+)\}")
@@ -52,7 +53,10 @@ def teacher(
     context: str,
     thinking: bool | None = None,
 ) -> tuple[int, ...]:
-    """Token ids of the teacher's prompt: the problem together with a context."""
+    """Token ids of the teacher's prompt: the problem together with a context.
+
+    The kind `solver` has no place for a context: that teacher reads what the student reads.
+    """
     turn = _fill(style, kind, {"prompt": prompt, "context": context})
     return encode(tokenizer, turn, thinking)
 
@@ -68,6 +72,19 @@ def critic(
 ) -> tuple[int, ...]:
     """Token ids of a critic's prompt: `critic_turn` as a user's turn."""
     return encode(tokenizer, critic_turn(style, prompt, response, answer, solution), thinking)
+
+
+def remark(style: Style, kind: Remark, **values: str) -> str:
+    """What a teacher is told of an attempt: the context for the kind `remarks`.
+
+    Args:
+        style: Of the prompts.
+        kind: `outcome_right` and `outcome_wrong` take an `answer`; `full_quote` takes what stands
+            `before` the `wrong` step, that step, its `number`, and what comes `after`; `omit_trace`
+            takes the `count` of right steps that are left out, and what comes `after`.
+        **values: What the text has a place for.
+    """
+    return _fill(style, kind, values)
 
 
 def solver_turn(style: Style, prompt: str) -> str:

@@ -20,24 +20,26 @@ IDLE = ""
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One rollout to train on.
+    """One rollout to train on, or a demonstration in its place.
 
     Attributes:
         id: The rollout's.
         student: What the policy reads.
-        completion_ids: The rollout's tokens, [T].
-        sampling_logprobs: Of these tokens when drawn, [T], nats.
+        completion_ids: The tokens that are trained on, [T].
+        sampling_logprobs: Of these tokens when drawn, [T], nats; None for a demonstration.
         advantage: Of the whole rollout, None if the condition gives none.
         teacher: What the teacher reads, None if there is no teacher.
+        against: What it reads of the hint that it is contrasted with, None without a contrast.
         roles: What step each token belongs to, [T], where the feedback knows it; see `roles.py`.
     """
 
     id: str
     student: TeacherView
     completion_ids: tuple[int, ...]
-    sampling_logprobs: tuple[float, ...]
+    sampling_logprobs: tuple[float, ...] | None
     advantage: float | None
-    teacher: TeacherView | None
+    teacher: TeacherView | None = None
+    against: TeacherView | None = None
     roles: tuple[str, ...] | None = None
 
     @property
@@ -66,26 +68,32 @@ def items(
         rollout = rollouts[one.rollout_id]
         if one.advantage is None and one.view is None:
             continue
-        if one.view is not None and not one.view.holds(rollout.completion_ids):
-            raise ValueError(f"the teacher's view of {rollout.id} does not hold its completion")
+        demonstrated = one.demonstration is not None
+        ids = rollout.completion_ids if one.demonstration is None else one.demonstration
+        for view in (one.view, one.against):
+            if view is not None and not view.holds(ids):
+                raise ValueError(f"the teacher's view of {rollout.id} does not hold its completion")
         joined.append(
             Item(
-                rollout.id,
-                student_view(rollout.prompt_ids, rollout.completion_ids),
-                rollout.completion_ids,
-                rollout.sampling_logprobs,
-                one.advantage,
-                one.view,
-                (roles or {}).get(rollout.id),
+                id=rollout.id,
+                student=student_view(rollout.prompt_ids, ids),
+                completion_ids=ids,
+                sampling_logprobs=None if demonstrated else rollout.sampling_logprobs,
+                advantage=one.advantage,
+                teacher=one.view,
+                against=one.against,
+                roles=None if demonstrated else (roles or {}).get(rollout.id),
             )
         )
     return joined
 
 
-def idle(*, teaches: bool) -> Item:
+def idle(*, teaches: bool, contrasts: bool = False) -> Item:
     """A token that weighs nothing, for a process that has run out of rollouts before the others."""
     view = TeacherView((0, 0), (1,))
-    return Item(IDLE, view, (0,), (0.0,), 0.0, view if teaches else None)
+    return Item(
+        IDLE, view, (0,), (0.0,), 0.0, view if teaches else None, view if contrasts else None
+    )
 
 
 def micro_batches(batch: Iterable[Item], rollouts: int) -> Iterator[list[Item]]:
@@ -100,9 +108,12 @@ def packed_ids(batch: Sequence[Item]) -> torch.Tensor:
     return torch.tensor([token for item in batch for token in item.completion_ids])
 
 
-def packed_sampling_logprobs(batch: Sequence[Item]) -> torch.Tensor:
-    """Sampling log-probabilities of the same tokens, [N], nats."""
-    return torch.tensor([value for item in batch for value in item.sampling_logprobs])
+def packed_sampling_logprobs(batch: Sequence[Item]) -> torch.Tensor | None:
+    """Sampling log-probabilities of the same tokens, [N], nats; None if any were not drawn."""
+    drawn = [item.sampling_logprobs for item in batch if item.sampling_logprobs is not None]
+    if len(drawn) < len(batch):
+        return None
+    return torch.tensor([value for values in drawn for value in values])
 
 
 def packed_weights(batch: Sequence[Item], weights: Mapping[str, float], skip: int) -> torch.Tensor:
@@ -126,5 +137,14 @@ def packed_advantages(batch: Sequence[Item]) -> torch.Tensor | None:
 
 def teacher_views(batch: Sequence[Item]) -> list[TeacherView] | None:
     """What the teacher reads for each rollout; None if any has no teacher."""
-    views = [item.teacher for item in batch if item.teacher is not None]
-    return views if len(views) == len(batch) else None
+    return _of_all([item.teacher for item in batch])
+
+
+def views_against(batch: Sequence[Item]) -> list[TeacherView] | None:
+    """What it is contrasted with for each rollout; None if any has no contrast."""
+    return _of_all([item.against for item in batch])
+
+
+def _of_all(views: Sequence[TeacherView | None]) -> list[TeacherView] | None:
+    found = [view for view in views if view is not None]
+    return found if len(found) == len(views) else None

@@ -86,7 +86,7 @@ def train(
         progress(state.ledger.updates, {})
         if state.ledger.updates < suite.train.updates:
             sampled = policy.model.around(policy.model.network, suite.dtype)
-            surroundings = assembly.surroundings(suite, policy.model)
+            surroundings = assembly.surroundings(suite, policy.model, arm)
             with closing(surroundings.critic), closing(assembly.engine(suite, sampled)) as engine:
                 condition = arm.build(surroundings)
                 trainer = _Trainer(
@@ -320,6 +320,7 @@ def _policy(
         accelerator,
         lambda: initial_network(suite),
         teaches=arm.config.teaches,
+        contrasts=arm.config.contrasts,
     )
     if newest is None:
         return policy, TrainingState(Ledger(), 0.0)

@@ -31,8 +31,9 @@ def at_tokens(inputs: LossInputs) -> Observed:
         seen[ADVANTAGE] = inputs.token_advantages_N
     else:
         seen[ADVANTAGE] = inputs.advantages()
-    old_N = inputs.policy_logprobs_N if inputs.old_logprobs_N is None else inputs.old_logprobs_N
-    seen[IMPORTANCE] = (old_N - inputs.sampling_logprobs_N).exp()
+    if inputs.sampling_logprobs_N is not None:
+        old_N = inputs.policy_logprobs_N if inputs.old_logprobs_N is None else inputs.old_logprobs_N
+        seen[IMPORTANCE] = (old_N - inputs.sampling_logprobs_N).exp()
     seen[POLICY_LOGPROBS] = inputs.policy_logprobs_N
     return seen
 
@@ -70,7 +71,7 @@ class Sums:
                 self.add(name, values_N[counted_N])
         advantages_N = observed[ADVANTAGE]
         self.add("advantage/absolute", advantages_N[counted_N].abs())
-        if cap is not None:
+        if cap is not None and IMPORTANCE in observed:
             self.add("importance/capped", (observed[IMPORTANCE] > cap)[counted_N])
         for role in sorted(set(roles or ()) - {""}):
             held_N = torch.tensor([one == role for one in roles or ()], device=counted_N.device)

@@ -17,6 +17,7 @@ import torch
 from sdbench.config import Normalisation, Suite, Train
 from sdbench.losses.base import Loss, LossInputs
 from sdbench.models import Model
+from sdbench.records import TeacherView
 from sdbench.train import batch as batches
 from sdbench.train import observe, processes, teachers
 from sdbench.train.anchor import anchor_loss
@@ -98,6 +99,7 @@ class Policy:
         initial: Callable[[], PreTrainedModel],
         *,
         teaches: bool = True,
+        contrasts: bool = False,
     ) -> None:
         """Prepares training.
 
@@ -107,10 +109,11 @@ class Policy:
             accelerator: Device placement, distribution and the backward pass.
             initial: Loads the initial policy anew, for a teacher that needs a copy of it.
             teaches: Whether there will be teacher's views.
+            contrasts: Whether each comes with one that it is contrasted with.
         """
         self._config = suite.train
         self._accelerator = accelerator
-        self._teaches = teaches
+        self._idle = batches.idle(teaches=teaches, contrasts=contrasts)
         network = model.network
         if self._config.gradient_checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
@@ -177,8 +180,7 @@ class Policy:
         # Processes average their gradients, and the loss is a sum over all of them.
         scale = self._accelerator.num_processes
         weights = {item.id: share * scale for item, share in zip(items, shares, strict=True)}
-        idle = batches.idle(teaches=self._teaches)
-        return micros + [[idle]] * (most - len(micros)), weights | {idle.id: 0.0}
+        return micros + [[self._idle]] * (most - len(micros)), weights | {self._idle.id: 0.0}
 
     def _over_processes(self, here: Totals, micros: int) -> tuple[Totals, int]:
         if self._accelerator.num_processes == 1:
@@ -236,11 +238,11 @@ class Policy:
         """How a chunk of this micro-batch's tokens is scored."""
         device = self._accelerator.device
         ids_N = batches.packed_ids(micro).to(device)
-        sampling_N = batches.packed_sampling_logprobs(micro).to(device)
-        advantages_N = batches.packed_advantages(micro)
-        advantages_N = None if advantages_N is None else advantages_N.to(device)
+        sampling_N = _placed(batches.packed_sampling_logprobs(micro), device)
+        advantages_N = _placed(batches.packed_advantages(micro), device)
         old_N = torch.cat([old[item.id] for item in micro]) if old.keys() >= _ids(micro) else None
-        taught_NH = self._teach(micro, tally)
+        taught_NH = self._teach(batches.teacher_views(micro), micro, tally)
+        against_NH = self._teach(batches.views_against(micro), micro, tally)
         initial_NH = self._recall(micro)
         cap, anchor_weight = self._config.importance_cap, self._config.anchor_weight
 
@@ -248,17 +250,18 @@ class Policy:
             inputs = LossInputs(
                 completion_ids_N=ids_N[part],
                 policy_logits_NV=logits_nV,
-                sampling_logprobs_N=sampling_N[part].to(logits_nV.dtype),
+                sampling_logprobs_N=_part(sampling_N, part, logits_nV.dtype),
                 temperature=objective.temperature,
                 advantages_N=_part(advantages_N, part, logits_nV.dtype),
                 teacher_logits_NV=self._logits(self.teacher, taught_NH, part),
+                against_logits_NV=self._logits(self.teacher, against_NH, part),
                 old_logprobs_N=_part(old_N, part, logits_nV.dtype),
                 update=objective.update,
             )
             seen = observe.at_tokens(inputs)
             weights_n = weights_N[part].to(logits_nV.dtype)
             losses_n = objective.loss(inputs)
-            if cap is not None:
+            if cap is not None and observe.IMPORTANCE in seen:
                 losses_n = losses_n * seen[observe.IMPORTANCE].clamp(max=cap)
             initial_nV = self._logits(self._initial, initial_NH, part)
             if initial_nV is not None:
@@ -269,9 +272,10 @@ class Policy:
 
         return score
 
-    def _teach(self, micro: list[Item], tally: _Tally) -> torch.Tensor | None:
-        """The teacher's hidden states at the micro-batch's tokens, [N, H]; None without a teacher."""
-        views = batches.teacher_views(micro)
+    def _teach(
+        self, views: list[TeacherView] | None, micro: list[Item], tally: _Tally
+    ) -> torch.Tensor | None:
+        """The teacher's hidden states at the micro-batch's tokens, [N, H]; None without views."""
         if views is None:
             return None
         start = time.perf_counter()
@@ -337,6 +341,10 @@ class Policy:
             teacher_seconds=tally.teacher_seconds,
             learning_seconds=seconds - tally.teacher_seconds,
         )
+
+
+def _placed(values_N: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:
+    return None if values_N is None else values_N.to(device)
 
 
 def _part(values_N: torch.Tensor | None, part: slice, dtype: torch.dtype) -> torch.Tensor | None:

@@ -130,10 +130,9 @@ def _item(suite: Suite, model: Model, problem: Problem) -> Item:
         model.tokenizer, suite.prompts, problem.prompt, suite.thinking.student
     )
     text = worked.tagged(problem.solution, problem.answer)
-    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    completion_ids = (*ids, model.end_ids[0])
+    completion_ids = model.encode_completion(text)
     view: TeacherView = student_view(prompt_ids, completion_ids)
-    return Item(problem.id, view, completion_ids, (), None, None)
+    return Item(problem.id, view, completion_ids, None, None)
 
 
 def _backward(scorer: Scorer, items: Sequence[Item], suite: Suite) -> float:

@@ -11,6 +11,12 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
+from sdbench.arithmetic.expression import parse
+from sdbench.arithmetic.worked import Order, carry_out, plan, write_solution
+from sdbench.errors import DataError
+from sdbench.prompts import Style
+from sdbench.records import Problem
+
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 _ANSWER = re.compile(r"\n?[ \t]*####[^\n]*\s*\Z")
 _MARK = re.compile(r"^\s*(?:[-•*]|\d{1,2}[.)])\s+")
@@ -53,6 +59,32 @@ def write(contents: Sequence[str], answer: str, first: int = 1) -> str:
 def tagged(solution: str, answer: str) -> str:
     """A worked solution as a solver would write it: a target for supervised training."""
     return write(steps(solution), answer)
+
+
+def in_solvers_notation(problem: Problem, style: Style) -> str:
+    """The worked solution of a problem in the notation that a style asks of the solver.
+
+    Raises:
+        DataError: the problem has no worked solution.
+    """
+    if style == "organism":
+        expression = parse(problem.prompt)
+        return write_solution(carry_out(expression, plan(expression, Order.INTERLEAVED)))
+    return tagged(solution_of(problem), problem.answer)
+
+
+def solution_of(problem: Problem) -> str:
+    """The worked solution of a problem, as its author wrote it.
+
+    Raises:
+        DataError: it has none.
+    """
+    if problem.solution is None:
+        raise DataError(
+            f"problem {problem.id} of task {problem.task} has no worked solution,"
+            " which this condition needs"
+        )
+    return problem.solution
 
 
 def _parts(line: str) -> list[str]:

@@ -22,15 +22,19 @@ MakeAttempt = Callable[[Expression, str, int], Attempt]
 CONDITIONS = plugins.names(Kind.CONDITION)
 
 
+FREE = ("reference_free",)
+"""Whose teacher reads no more than the student."""
+
+
 @pytest.fixture(scope="module")
 def groups(attempt_at: MakeAttempt) -> list[Group]:
-    """Groups of a right, a wrong, a cut and an empty attempt, and one of equal attempts."""
+    """Groups of two right, a wrong, a cut and an empty attempt, and one of equal attempts."""
     made = []
     for seed in range(3):
         problem = sample(random.Random(seed))
         right = write_solution(carry_out(problem, plan(problem, Order.INTERLEAVED)))
         wrong = right[:-10] + f"{(problem.value + 1) % 10}</answer>"
-        texts = (right, wrong, right[:20], "") if seed else (right, right)
+        texts = (right, wrong, right, right[:20], "") if seed else (right, right)
         attempts = tuple(attempt_at(problem, text, index) for index, text in enumerate(texts))
         made.append(Group(attempts[0].problem, attempts))
     return made
@@ -52,21 +56,30 @@ def test_feedback_is_on_rollouts_at_most_once_each(
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_every_feedback_teaches_and_every_view_holds_its_completion(
+def test_every_feedback_teaches_or_says_why_not(
     name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
 ) -> None:
+    """And every view holds its completion after a prompt that is longer than the student's."""
     rollouts = {a.rollout.id: a.rollout for group in groups for a in group.attempts}
-    feedback = built(name, tiny, surroundings).feedback(groups)
-    for one in feedback:
+    arm = resolve(tiny, name)
+    feedback = arm.build(surroundings).feedback(groups)
+    used = [one for one in feedback if one.dropped is None]
+    assert used, "a condition that drops everything trains nothing"
+    for one in used:
         assert one.advantage is not None or one.view is not None
         assert (one.view is None) == (one.context is None)
-        if one.view is not None:
-            rollout = rollouts[one.rollout_id]
-            assert one.view.holds(rollout.completion_ids)
-            assert one.view.positions[0] > len(rollout.prompt_ids), "the teacher reads more"
+        assert (one.view is not None) == arm.config.teaches
+        assert (one.against is not None) == arm.config.contrasts
+        rollout = rollouts[one.rollout_id]
+        for view in (one.view, one.against):
+            if view is not None:
+                assert view.holds(rollout.completion_ids)
+                more = view.positions[0] > len(rollout.prompt_ids)
+                assert more != (name in FREE), "the teacher reads more"
         if one.critique is not None:
             assert one.critique.rollout_id == one.rollout_id
-    assert len(items(groups, feedback)) == len(feedback)
+    assert {item.id for item in items(groups, feedback)} == {one.rollout_id for one in used}
+    assert all(one.view is one.against is None for one in feedback if one.dropped is not None)
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
@@ -84,10 +97,11 @@ def test_the_same_groups_get_the_same_feedback_in_any_order(
 def test_the_context_stands_in_the_teachers_prompt(
     name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
 ) -> None:
+    """All of the organism's contexts stand in the same tags."""
     problems = {a.rollout.id: a.problem for group in groups for a in group.attempts}
+    kind: ContextKind = "solver" if name in FREE else "critique"
     for one in built(name, tiny, surroundings).feedback(groups):
         if one.view is not None and one.context is not None:
-            kind: ContextKind = "solution" if one.critique is None else "critique"
             prompt = surroundings.encode_teacher(kind, problems[one.rollout_id], one.context)
             assert one.view.input_ids[: one.view.positions[0]] == prompt
 
@@ -96,13 +110,32 @@ def test_the_context_stands_in_the_teachers_prompt(
 def test_the_loss_of_a_condition_gets_what_it_needs(
     name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
 ) -> None:
-    """Losses by reward need an advantage everywhere, the others a view everywhere."""
+    """By name: an advantage everywhere, a text to learn everywhere, or a view everywhere."""
     arm: Arm = resolve(tiny, name)
     feedback = arm.build(surroundings).feedback(groups)
+    used = [one for one in feedback if one.dropped is None]
     if arm.config.loss == "policy_gradient":
-        assert all(one.advantage is not None for one in feedback)
+        assert all(one.advantage is not None for one in used)
+    elif arm.config.loss == "cross_entropy":
+        assert all(one.demonstration for one in used)
     else:
-        assert all(one.view is not None for one in feedback)
+        assert all(one.view is not None for one in used)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_that_says_it_compares_nothing_looks_at_no_other_rollout(
+    name: str, tiny: Suite, surroundings: Surroundings, groups: list[Group]
+) -> None:
+    """One that compares nothing says the same of a rollout alone as among others."""
+    arm = resolve(tiny, name)
+    together = {one.rollout_id: one for one in arm.build(surroundings).feedback(groups)}
+    alone = {
+        one.rollout_id: one
+        for group in groups
+        for attempt in group.attempts
+        for one in arm.build(surroundings).feedback([Group(group.problem, (attempt,))])
+    }
+    assert (together == alone) != arm.config.compares
 
 
 @pytest.mark.parametrize("name", CONDITIONS)

@@ -284,20 +284,32 @@ def test_every_arm_reads_the_same_traces(grader: Grader) -> None:
     assert contexts[0] != contexts[1]
 
 
-def test_common_attempts_are_the_untrained_models_own(grader: Grader) -> None:
-    attempts = advantage.common_attempts(SHORT, assembly.untrained_engine(SHORT), grader)
-    again = advantage.common_attempts(SHORT, assembly.untrained_engine(SHORT), grader)
-    assert attempts == again
-    assert len({attempt.problem.id for attempt in attempts}) == 24
-    assert {attempt.problem.split for attempt in attempts} == {"validation"}
+def test_common_groups_are_the_untrained_models_own(grader: Grader) -> None:
+    groups = advantage.common_groups(SHORT, assembly.untrained_engine(SHORT), grader)
+    again = advantage.common_groups(SHORT, assembly.untrained_engine(SHORT), grader)
+    assert groups == again
+    assert len({group.problem.id for group in groups}) == 24
+    assert {group.problem.split for group in groups} == {"validation"}
 
 
-def test_common_attempts_are_asked_as_the_student_is(tmp_path: Path, grader: Grader) -> None:
+def test_the_first_of_a_group_is_the_same_whatever_its_size(grader: Grader) -> None:
+    """So an arm that needs siblings is looked at on the traces of all the others."""
+    engine = assembly.untrained_engine(SHORT)
+    alone = advantage.common_groups(SHORT, engine, grader)
+    beside = advantage.common_groups(SHORT, engine, grader, 3)
+    assert [len(group.attempts) for group in beside] == [3] * 24
+    assert [g.attempts[0].rollout.text for g in alone] == [
+        g.attempts[0].rollout.text for g in beside
+    ]
+    assert len({a.rollout.text for g in beside for a in g.attempts}) > 24
+
+
+def test_common_groups_are_asked_as_the_student_is(tmp_path: Path, grader: Grader) -> None:
     """In the suite's style, and thinking as rollouts in training do, not as evaluations do."""
     found = models.open_model(str(tiny_model(tmp_path)))
     engine = fake.build(fake.Config(), found)
     thinking = Thinking(student=False, evaluation=True)
     suite = SHORT.model_copy(update={"prompts": "steps", "thinking": thinking})
-    for attempt in advantage.common_attempts(suite, engine, grader):
-        expected = prompts.solver(found.tokenizer, "steps", attempt.problem.prompt, thinking=False)
-        assert attempt.rollout.prompt_ids == expected
+    for group in advantage.common_groups(suite, engine, grader):
+        expected = prompts.solver(found.tokenizer, "steps", group.problem.prompt, thinking=False)
+        assert [attempt.rollout.prompt_ids for attempt in group.attempts] == [expected]

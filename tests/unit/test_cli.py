@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sdbench.rundir import RunDir, read_rows
+
 Run = Callable[..., int]
 
 SHRUNK = [
@@ -26,6 +28,10 @@ SHRUNK = [
         (["train", "--condition", "grpo", "--set", "train.updats=3"], ["'train.updates'"]),
         (["train", "--condition", "grpo", "--set", "train.updates=0"], ["train.updates = 0"]),
         (["train", "--condition", "grpo", "--set", "train.updates"], ["key=value"]),
+        (
+            ["train", "--condition", "grpo", "--correct-only", "--incorrect-only"],
+            ["--correct-only and --incorrect-only", "one of them"],
+        ),
         (["train", "--condition", "grpo", "--suite", "tinny"], ["'tinny'", "tiny"]),
         (["train", "--condition", "grpo", "--suite", "no.toml"], ["no.toml"]),
         (["train", "--condition", "grpo", "--set", "data.train_problems=5000"], ["4096", "5000"]),
@@ -78,6 +84,18 @@ def test_lists_name_what_there_is(run: Run, capsys: pytest.CaptureFixture[str]) 
     assert set(json.loads(capsys.readouterr().out)) >= {"grpo", "reference", "critique"}
     assert run("list", "tasks") == 0
     assert "arithmetic" in capsys.readouterr().out
+
+
+def test_wrong_rollouts_alone_are_a_run_of_their_own(run: Run, tmp_path: Path) -> None:
+    """Every wrong rollout is trained on and no right one; the condition's own folder stays free."""
+    suite = tmp_path / "runs" / "tiny"
+    assert run("train", "--condition", "critique", "--incorrect-only", *SHRUNK) == 0
+    assert [path.name for path in suite.iterdir()] == ["critique_incorrect_only"]
+    found = RunDir(suite / "critique_incorrect_only" / "seed0")
+    status = {row["id"]: row["status"] for row in read_rows(found.rollouts)}
+    wrong = {id for id, one in status.items() if one != "correct"}
+    assert 0 < len(wrong) < len(status)
+    assert {row["rollout_id"] for row in read_rows(found.feedback)} == wrong
 
 
 def test_the_whole_way(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -163,3 +163,35 @@ def test_an_unknown_plugin_is_refused_with_the_nearest() -> None:
         plugins.load(Kind.LOSS, "base")
     with pytest.raises(ConfigError, match=r"unknown engine 'zzz'; allowed: [^(]*$"):
         plugins.load(Kind.ENGINE, "zzz")
+
+
+def test_a_suite_that_extends_another_holds_only_what_it_changes(tmp_path: Path) -> None:
+    """Tables are merged key by key, values replaced; the name and the rest are its own or below's."""
+    text = 'extends = "tiny"\n[train]\nupdates = 7\n[condition.mine]\nuses = "grpo"\n'
+    suite, tiny = load_suite(written(tmp_path, text)), load_suite("tiny")
+    assert suite.name == "mine"
+    assert set(suite.condition) == {*tiny.condition, "mine"}
+    assert suite.train == tiny.train.model_copy(update={"updates": 7})
+    assert (suite.model, suite.evaluation) == (tiny.model, tiny.evaluation)
+
+
+def test_a_suite_may_extend_a_file_beside_it_and_that_another(tmp_path: Path) -> None:
+    """Not beside where the command was started."""
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    (folder / "below.toml").write_text('extends = "tiny"\ntitle = "Below"\n', encoding="utf-8")
+    above = folder / "above.toml"
+    above.write_text('extends = "below.toml"\n[train]\nupdates = 7\n', encoding="utf-8")
+    suite = load_suite(str(above), ["train.save_every=7"])
+    assert (suite.title, suite.train.updates, suite.train.save_every) == ("Below", 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [("mine.toml", "extends itself"), ("tinny", "did you mean 'tiny'"), ("no.toml", "no such")],
+)
+def test_a_suite_that_extends_nothing_that_is_there_is_refused(
+    tmp_path: Path, extends: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_suite(written(tmp_path, f'extends = "{extends}"\n'))

@@ -421,7 +421,11 @@ def test_packing_puts_rollouts_end_to_end(batch_items: list[Item]) -> None:
     packed = batch.packed_advantages(three)
     assert packed is not None
     assert packed.tolist() == [1.0] * 2 + [-1.0] * 5 + [1.0] * 8
-    assert len(batch.packed_sampling_logprobs(three)) == 15
+    drawn = batch.packed_sampling_logprobs(three)
+    assert drawn is not None
+    assert len(drawn) == 15
+    written = dataclasses.replace(three[0], sampling_logprobs=None)
+    assert batch.packed_sampling_logprobs([written, *three[1:]]) is None
     shares = dict(zip((item.id for item in three), (0.1, 0.2, 0.3), strict=True))
     weights = batch.packed_weights(three, shares, 3)
     assert weights.tolist() == [0.0] * 2 + [0.0] * 3 + [0.2] * 2 + [0.0] * 3 + [0.3] * 5

@@ -27,7 +27,14 @@ ARCHITECTURE: dict[str, Kind] = {
     "paper-1gpu": "qwen3",
     "smollm2-gsm": "smollm2",
     "tiny": "organism",
+    "tiny-controls": "organism",
 }
+# Arms to which rollouts that are all wrong and have no steps give nothing to learn from.
+STILL = {
+    *("grpo", "grpo_matched_rollouts", "sibling", "critique_correct_only"),
+    *("critique_wrong_step",),
+}
+FREE = "reference_free"  # its teacher is the student itself, up to rounding
 SMALL = [
     *("train.updates=1", "train.save_every=1", "train.problems_per_update=2"),
     *("train.threads=1", "sampling.max_tokens=24", 'engine={name="hf"}'),
@@ -57,7 +64,7 @@ def test_arms_differ_in_nothing_but_feedback(name: str) -> None:
     for arm in suite.condition:
         config = resolve(suite, arm).config
         assert config.normalisation is None
-        assert config.rollouts == "all"
+        assert config.rollouts == "all" or arm.endswith(f"_{config.rollouts}_only")
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +106,20 @@ def trained_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def test_every_arm_of_every_suite_makes_an_update(
     name: str, arm: str, folders: dict[Kind, Path], tmp_path: Path
 ) -> None:
-    """The rewards of a random model are all alike, so only arms with a teacher have a gradient."""
+    """The answers of a random model are all wrong, so the arms that need a right one stay still."""
     suite = warmed(shrunk(name, folders), tmp_path, lambda update, loss: None)
     rows: list[Row] = []
     run = train(suite, arm, 0, tmp_path / "run", lambda _, log: rows.append(log))
     assert len(rows) == 2
     (checkpoint,) = RunDir(run.root).saved_checkpoints()
-    taught = resolve(suite, arm).config.teaches
-    assert (rows[1]["train/gradient_norm"] != 0) == taught
+    taught = arm not in STILL
+    norm = rows[1]["train/gradient_norm"]
+    assert isinstance(norm, float)
+    assert norm < 1e-5 if arm == FREE else (norm != 0) == taught
     if suite.lora is not None:
         lora_b = [w for n, w in trained_weights(checkpoint).items() if "lora_B" in n]
         assert len(lora_b) == 2 * len(suite.lora.targets)  # of two layers
         assert any(bool(w.any()) for w in lora_b) == taught
     assert models.open_model(str(checkpoint)).end_ids
-    dropped = [row["dropped"] for row in read_rows(run.feedback)]
-    assert dropped == [None] * len(dropped)
+    dropped = {row["dropped"] for row in read_rows(run.feedback)}
+    assert (dropped <= {None}) == (taught or not resolve(suite, arm).config.teaches or not dropped)

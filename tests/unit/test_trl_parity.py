@@ -187,6 +187,7 @@ class Scored:
         weights = token_weights(LENGTHS, normalisation, MAX_TOKENS)
         weights_N = self.rollouts.packed(torch.tensor(weights))
         if cap is not None:
+            assert inputs.sampling_logprobs_N is not None
             ratios = (self.old_logprobs - inputs.sampling_logprobs_N).exp()
             assert ((ratios > cap).any()) and (ratios < cap).any()
             weights_N = weights_N * ratios.clamp(max=cap)
