@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from sdbench import models, plugins, prompts
 from sdbench.conditions.base import Arm, Surroundings
 from sdbench.config import Frozen, PluginConfig, Suite, validate
+from sdbench.critics._store import Stored
 from sdbench.critics.base import Critic, CriticSurroundings
 
 if TYPE_CHECKING:
@@ -88,22 +90,55 @@ def loss(suite: Suite, arm: Arm) -> Loss:
     return cast("Loss", module.build(_options(module, options, suite, f"loss.{name}")))
 
 
-def surroundings(suite: Suite, model: Model, arm: Arm | None = None) -> Surroundings:
+def critic(
+    suite: Suite, named: PluginConfig, *, store: Path | None = None, run: str = ""
+) -> Critic:
+    """A critic of this suite's rollouts.
+
+    Args:
+        suite: The suite.
+        named: The critic and its options, such as `suite.critic`.
+        store: Folder in which critiques that cost something are kept and found; None for nowhere.
+        run: Who buys them; see `critics._store`.
+
+    Raises:
+        ConfigError: no such critic, or an option it does not have.
+    """
+    module = plugins.load(plugins.Kind.CRITIC, named.name)
+    options = _options(module, named.options, suite, "critic")
+    around = CriticSurroundings(
+        style=suite.prompts,
+        thinking=suite.thinking.critic,
+        model=suite.model,
+        dtype=suite.dtype,
+        engine=suite.engine,
+    )
+    built = cast(Critic, module.build(options, around))
+    return built if store is None or built.identity is None else Stored(built, store, run)
+
+
+def surroundings(
+    suite: Suite,
+    model: Model,
+    arm: Arm | None = None,
+    *,
+    store: Path | None = None,
+    run: str = "",
+) -> Surroundings:
     """A critic, and the suite's teacher prompts in this model's tokens.
 
     Args:
         suite: The suite.
         model: The solver.
         arm: Whose critic it is, if the arm names one; else, and for None, it is the suite's.
+        store: Folder in which critiques that cost something are kept and found; None for nowhere.
+        run: Who buys them; see `critics._store`.
 
     Raises:
         ConfigError: no such critic, or an option it does not have.
     """
     named = suite.critic if arm is None or arm.config.critic is None else arm.config.critic
-    module = plugins.load(plugins.Kind.CRITIC, named.name)
-    options = _options(module, named.options, suite, "critic")
-    critic_surroundings = CriticSurroundings(suite.prompts, suite.thinking.critic)
-    critic = cast(Critic, module.build(options, critic_surroundings))
+    judge = critic(suite, named, store=store, run=run)
 
     def encode_teacher(
         kind: prompts.ContextKind, problem: Problem, context: str
@@ -118,7 +153,7 @@ def surroundings(suite: Suite, model: Model, arm: Arm | None = None) -> Surround
         )
 
     return Surroundings(
-        critic, encode_teacher, model.max_length, suite.prompts, model.encode_completion
+        judge, encode_teacher, model.max_length, suite.prompts, model.encode_completion
     )
 
 

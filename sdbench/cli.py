@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 import typer
 
 from sdbench import __version__
+from sdbench.bench_group import SUITE, BenchGroup
+from sdbench.curate.command import app as data_app
 from sdbench.errors import ConfigError, DataError, SdbenchError, Stopped
 
 if TYPE_CHECKING:
@@ -40,6 +42,17 @@ organism_app = typer.Typer(
     help="The tiny solver that ships with the package.", no_args_is_help=True
 )
 app.add_typer(organism_app, name="organism")
+bench_app = typer.Typer(
+    cls=BenchGroup,
+    help="Trains, evaluates and reports the whole matrix of a suite, skipping what is done.",
+)
+app.add_typer(bench_app, name="bench")
+app.add_typer(
+    data_app,
+    name="data",
+    help="Filters, splits and compares problems.",
+    callback=lambda: _quiet_libraries(),
+)
 
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite that ships, or a TOML file.")]
 SetOption = Annotated[
@@ -124,6 +137,7 @@ def train_command(
     from sdbench.conditions.base import resolve
     from sdbench.config import load_suite
     from sdbench.dashboard import dashboard
+    from sdbench.rundir import critique_store
     from sdbench.suite import run_folder
     from sdbench.train.loop import train
     from sdbench.train.processes import open_state
@@ -142,7 +156,8 @@ def train_command(
     resolved = _warmed(resolved, Path("runs"), shows=first)
     command = shlex.join(["sdbench", *sys.argv[1:]])
     with dashboard(resolved, condition, seed) if first else nullcontext(_nothing) as updated:
-        run = train(resolved, condition, seed, folder, updated, command)
+        store = critique_store(Path("runs"))
+        run = train(resolved, condition, seed, folder, updated, command, store)
     if not first:
         return
     newest = run.saved_checkpoints()[-1]
@@ -236,6 +251,45 @@ def eval_command(
     _print(whole, "\n".join(one.text for one in found_all), as_json)
 
 
+@app.command("critique")
+def critique_command(
+    path: Annotated[Path, typer.Argument(help="A run folder, or a JSONL file of attempts.")],
+    critic: Annotated[
+        str | None,
+        typer.Option(help="Who writes critiques; by default those that are there are audited."),
+    ] = None,
+    critic_options: Annotated[
+        list[str] | None,
+        typer.Option("--critic-option", metavar="KEY=VALUE", help="Of the critic; repeatable."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Of a file's problems.")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="With a file: whose prompts, model and engine the critic goes by."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Takes the first so many attempts.")] = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Audits critiques: how faithful they are, and how often right; or has a critic write them.
+
+    A row of a file holds prompt, answer and response, and may hold solution, critique, case and
+    first_wrong_step. What a critic wrote is kept below runs/critiques and never asked for again.
+    """
+    from sdbench import critique_command, live
+    from sdbench.critique_source import Choice
+    from sdbench.grading import Grader
+
+    _at_least_one("limit", limit)
+    _quiet_libraries()
+    choice = Choice(critic, tuple(critic_options or ()), task, suite, limit, out)
+    with Grader() as grader:
+        found = critique_command.run(
+            path, choice, grader, lambda total: live.bar("critiques", total)
+        )
+    _print(found.row, found.text, as_json)
+
+
 @app.command("grade")
 def grade_command(
     file: Annotated[Path, typer.Argument(help="A JSONL file; - reads stdin.")],
@@ -294,7 +348,7 @@ def report_command(
     _print_comparison(comparison, target, as_json)
 
 
-@app.command("bench")
+@bench_app.command(SUITE)
 def bench_command(
     suite: Annotated[str, typer.Argument(help="A suite that ships, or a TOML file.")],
     conditions: Annotated[
@@ -336,6 +390,51 @@ def bench_command(
     comparison = compare.build([cell.folder for cell in matrix], resolved.title, command)
     render.write(comparison, target)
     _print_comparison(comparison, target, as_json)
+
+
+@bench_app.command("critics")
+def bench_critics_command(
+    critic: Annotated[str, typer.Option(help="Which; see `sdbench list critics`.")] = "oracle",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--critic-option", metavar="KEY=VALUE", help="Of the critic; repeatable."),
+    ] = None,
+    data: Annotated[str, typer.Option(help="Comma-separated: arithmetic, champ.")] = "arithmetic",
+    limit: Annotated[
+        int | None, typer.Option(help="Takes so many traces, by hash, of each author alike.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Results; by default runs/critic-bench/CRITIC-DATA."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where a report goes, if one is wanted.")
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Earlier results to set beside these; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tests how well a critic finds the first wrong step of traces of which it is known."""
+    from sdbench.critic_bench import command
+
+    _at_least_one("limit", limit)
+    _quiet_libraries()
+    found = command.measure(
+        command.Choice(
+            critic=critic,
+            options=tuple(options or ()),
+            data=tuple(data.split(",")),
+            limit=limit,
+            out=out,
+            beside=tuple(beside or ()),
+        ),
+        shlex.join(["sdbench", *sys.argv[1:]]),
+    )
+    command.show(found, report, as_json=as_json)
 
 
 @app.command("list")

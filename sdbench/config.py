@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from sdbench.errors import ConfigError
 from sdbench.plugins import unknown
@@ -35,11 +42,26 @@ class Frozen(BaseModel):
 
 
 class Data(Frozen):
-    """How many problems of each split; `seed` of the order lies in the run."""
+    """How many problems of each split; `seed` of the order lies in the run.
+
+    Attributes:
+        train_problems: The first so many are trained on.
+        validation_problems: The first so many select a checkpoint.
+        test_problems: The first so many are reported on.
+        split: A file of `sdbench data split`, from the current folder, that says which problems each
+            split has; None for the task's own splits.
+    """
 
     train_problems: Positive
     validation_problems: Positive
     test_problems: Positive
+    split: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leaves out a split file that is not there, so that such a suite is written as ever."""
+        row = cast("dict[str, object]", dump(self))
+        return {name: value for name, value in row.items() if value is not None}
 
 
 class SamplingConfig(Frozen):

@@ -40,10 +40,11 @@ from sdbench.evaluate.sample import Engines
 from sdbench.evaluate.score import metric_of
 from sdbench.grading import Grader
 from sdbench.models import ORGANISM
-from sdbench.rundir import Row, RunDir
+from sdbench.rundir import Row, RunDir, critique_store
 from sdbench.suite import analyse_run
 
-MODELS = Path("runs") / "models"
+RUNS = Path("runs")
+MODELS = RUNS / "models"
 SHOWN_CHANGES = 20
 
 
@@ -153,7 +154,7 @@ def _evaluate_run(
     progress: Progress,
 ) -> Outcome:
     chosen = evaluate_run(run, suite, grader, engines, progress, wish)
-    analyse_run(suite, condition, run, grader)
+    analyse_run(suite, condition, run, grader, critique_store(RUNS))
     name = score_name(wish.k or suite.evaluation.k, wish.limit)
     rows = {label: read_results(run, label, suite.task, "test", name) for label in chosen.tested}
     lines: list[str] = []
@@ -178,8 +179,8 @@ def _evaluate_run(
 
 
 def _model_job(path: str, choice: Choice) -> Job:
-    plans = list(_plans(path, choice))
-    sizes = [len(problems.load(plan.task, plan.split, plan.problems)) for plan in plans]
+    plans = list(plans_of(path, choice))
+    sizes = [len(plan.load()) for plan in plans]
     samples = sum(size * plan.k for size, plan in zip(sizes, plans, strict=True))
     return Job(samples, partial(_evaluate_model, plans))
 
@@ -198,8 +199,13 @@ def _evaluate_model(
     return Outcome(whole, "\n".join(lines))
 
 
-def _plans(path: str, choice: Choice) -> Iterator[Plan]:
-    """One evaluation for each task."""
+def plans_of(path: str, choice: Choice) -> Iterator[Plan]:
+    """One evaluation for each task.
+
+    Raises:
+        ConfigError: an unknown task, split or engine.
+        CheckpointError: there is no such model.
+    """
     run = RunDir(Path(path).resolve().parent.parent)
     of_run = Path(path).is_dir() and run.manifest.is_file() and not choice.overrides
     if of_run and choice.suite is None:
@@ -217,9 +223,11 @@ def _plans(path: str, choice: Choice) -> Iterator[Plan]:
         plan = replace(plan, style="plain", thinking=None)
     for task in choice.tasks or (suite.task,):
         one = plan if task == suite.task else other_task(plan, task)
-        if choice.split not in problems.splits(one.task):
-            allowed = ", ".join(problems.splits(one.task))
-            raise ConfigError(f"task {task} has no split {choice.split!r}; allowed: {allowed}")
+        allowed = problems.SPLITS if one.split_path else problems.splits(one.task)
+        if choice.split not in allowed:
+            raise ConfigError(
+                f"task {task} has no split {choice.split!r}; allowed: {', '.join(allowed)}"
+            )
         yield _drawn_as(one, choice).limited(choice.limit)
 
 

@@ -1,20 +1,22 @@
 """Problems of a task, read through lm-eval's task definitions.
 
-In: the name of a YAML in `tasks/` and a split. Out: `Problem` records in the order of the data, and
-what a task is, read without its data. Only this module and the evaluation harness import lm_eval.
+In: the name of a YAML in `tasks/` and a split, or a suite, which may name a split file. Out: `Problem`
+records in the order of the data, and what a task is, read without its data. Only this module and the
+evaluation harness import lm_eval.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, cast
 
-from sdbench.config import project_folder
+from sdbench import split_file
+from sdbench.config import Suite, project_folder
 from sdbench.errors import ConfigError, DataError, SdbenchError
 from sdbench.plugins import unknown
 from sdbench.records import Problem
@@ -139,12 +141,82 @@ def load(task: str, split: str, limit: int | None = None) -> list[Problem]:
     return problems
 
 
+def of_suite(suite: Suite, split: str, limit: int | None = None) -> list[Problem]:
+    """The problems of one split that a suite works on; see `select`."""
+    return select(suite.task, split, limit, suite.data.split)
+
+
+def select(task: str, split: str, limit: int | None, split_path: str | None) -> list[Problem]:
+    """The problems of one split, as the task deals them out or as a split file has frozen them.
+
+    Args:
+        task: Name of a task definition.
+        split: `train`, `validation` or `test`.
+        limit: Takes the first so many.
+        split_path: A split file; None for the task's own splits.
+
+    Raises:
+        ConfigError: no such task or split.
+        DataError: as `load`; or the file is no split file of this task, or the task's problems are no
+            longer those that it names.
+    """
+    if split_path is None:
+        return load(task, split, limit)
+    if split not in SPLITS:
+        raise unknown("split", split, list(SPLITS))
+    file = split_file.read(Path(split_path))
+    if file.task != task:
+        raise DataError(f"{file.path} splits the problems of task {file.task}, asked for {task}")
+    frozen = _unchanged(file, split)
+    wanted = 1 if limit is None else limit
+    if len(frozen) < wanted:
+        raise DataError(
+            f"{file.path}, split {split}: found {len(frozen)} problems, wanted {wanted}"
+        )
+    return frozen[:limit]
+
+
+def question(problem: Problem) -> str:
+    """What a problem asks, without the instruction that its task's definition puts around it.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    before, after = _wording(problem.task)
+    return problem.prompt.removeprefix(before).removesuffix(after)
+
+
 def fingerprint(problems: Sequence[Problem]) -> str:
     """A hash of ids, prompts and answers: two runs with equal ones saw the same problems."""
     digest = hashlib.sha256()
     for problem in problems:
         digest.update(f"{problem.id}\0{problem.prompt}\0{problem.answer}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def _unchanged(file: split_file.SplitFile, split: str) -> list[Problem]:
+    """All problems of a frozen split, each as it was when it was frozen.
+
+    Raises:
+        DataError: one is missing or reads otherwise; says how many.
+    """
+    marks = file.splits.get(split, {})
+    held = {problem.id: problem for source in file.sources for problem in load(file.task, source)}
+    changed = [id for id in marks if id not in held or fingerprint([held[id]]) != marks[id]]
+    if changed:
+        raise DataError(
+            f"{file.path}, split {split}: {len(changed)} of {len(marks)} problems of task {file.task}"
+            f" are missing or have changed, the first is {changed[0]}",
+            hint="use the version of the task that was split, or split it anew",
+        )
+    return [replace(held[id], split=split) for id in marks]
+
+
+@cache
+def _wording(task: str) -> tuple[str, str]:
+    """What a task's prompt says before and after the question."""
+    before, _, after = str(_table(task)["doc_to_text"]).partition("{{question}}")
+    return before, after
 
 
 def _table(task: str) -> dict[str, object]:

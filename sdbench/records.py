@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 Drop = Literal["overlong", "critique", "missing"]
+DROPS: tuple[Drop, ...] = get_args(Drop)
 
 
 class FinishReason(StrEnum):
@@ -181,6 +182,8 @@ class Critique:
         first_wrong_step: Number (from 1) of the first wrong or missing step, None in case A.
         tokens: Tokens the critic read and wrote; 0 for a critic that is no model.
         faults: Names of what the audit that its critic demands holds against it.
+        stored: Whether it was bought before, for another rollout that says the same or by another
+            run, so that its tokens were not paid for this rollout.
     """
 
     rollout_id: str
@@ -190,6 +193,7 @@ class Critique:
     first_wrong_step: int | None
     tokens: int = 0
     faults: tuple[str, ...] = ()
+    stored: bool = False
 
     @property
     def usable(self) -> bool:

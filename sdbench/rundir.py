@@ -7,6 +7,7 @@ kill cut short is dropped when the file is next opened. Stages meet here and now
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -44,6 +45,16 @@ class RunDir:
     def feedback(self) -> Path:
         """One row for each rollout: advantage, context, critique case."""
         return self.root / "feedback.jsonl"
+
+    @property
+    def critiques(self) -> Path:
+        """One row for each critique that was audited, with what the audit found."""
+        return self.root / "critiques.jsonl"
+
+    @property
+    def audit(self) -> Path:
+        """Shares over these critiques, with intervals."""
+        return self.root / "audit.json"
 
     @property
     def train_log(self) -> Path:
@@ -91,6 +102,11 @@ class RunDir:
                 hint="give a folder that `sdbench train` wrote, such as runs/tiny/critique/seed0",
             )
         return read_json(self.manifest)
+
+
+def critique_store(out: Path) -> Path:
+    """Where critiques that cost something are kept for all runs below a folder."""
+    return out / "critiques"
 
 
 def to_row(record: object) -> Row:
@@ -145,12 +161,13 @@ class RowWriter:
     """Appends rows to a JSONL file as they come, each with the system at once.
 
     So a kill of the process loses none; the disk has them at the latest a second later and at the
-    end of the `with` block, also when it is left by an exception.
+    end of the `with` block, also when it is left by an exception. A row is one write to the file's
+    end, so two processes may append to one file.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
         self._synced = time.monotonic()
 
     def __enter__(self) -> RowWriter:
@@ -162,8 +179,9 @@ class RowWriter:
 
     def write(self, row: Mapping[str, object]) -> None:
         """Appends one row."""
-        self._file.write(_lines([row]))
-        self._file.flush()
+        left = _lines([row]).encode()
+        while left:  # A full disk takes a part of it and refuses the rest with an error.
+            left = left[self._file.write(left) :]
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
@@ -212,6 +230,28 @@ def keep_rows(path: Path, keep: Callable[[Row], bool]) -> None:
     """Drops rows for which `keep` is false, and a cut-short last line, atomically."""
     if path.exists():
         write_rows(path, [row for row in read_rows(path) if keep(row)])
+
+
+@contextmanager
+def alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Keeps a second process from doing the same; the system gives the lock back after a kill.
+
+    Args:
+        folder: Where the work is done; it is made.
+        doing: Which, such as `sampling`.
+
+    Raises:
+        DataError: another process is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(
+                f"another process is {doing} into {folder}", hint="wait for it, or end it"
+            ) from None
+        yield
 
 
 @contextmanager

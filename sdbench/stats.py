@@ -7,7 +7,8 @@ binomial one over 30 problems with 12 samples covers 57 % where it says 95 %).
 
 With one problem nothing can be said about problems of its kind, and what would say it is None.
 Where every problem scored the same the standard error is 0: no spread was seen, which is not to say
-that there is none.
+that there is none. Of shares that are all 0, or all 1, the interval then has its exact far end; of
+differences that are all 0 nobody can say what would have stayed hidden.
 
 Departures: Maj@m votes on classes of equal answers and splits ties evenly, where others compare
 strings and break ties by order. Intervals are not clipped to [0, 1].
@@ -15,15 +16,15 @@ strings and break ties by order. Intervals are not clipped to [0, 1].
 Sources: 2411.00640 (errors clustered and paired by problem, power), 2107.03374 (Pass@m), Owen, The
 pigeonhole bootstrap, Annals of Applied Statistics 1 (2007) 386 (problems and seeds drawn apart).
 
-Dimensions: R replicates, K training seeds, P problems.
+Dimensions: R replicates, K training seeds, P problems, C sums.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ class Difference:
             problem, or where neither condition has more than one seed.
         problems: How many.
         minimum_detectable: The true difference that as many problems show with 80 % power at a
-            level of 5 %; None for one problem.
+            level of 5 %; None for one problem, or where no problem differs from another.
     """
 
     value: float
@@ -149,7 +150,12 @@ def maj_by_problem(votes: Mapping[str, Sequence[Vote]], m: int) -> dict[str, flo
     return scores
 
 
-def estimate(values: ByProblem, outcomes: Mapping[str, Sequence[bool]] | None = None) -> Metric:
+def estimate(
+    values: ByProblem,
+    outcomes: Mapping[str, Sequence[bool]] | None = None,
+    *,
+    share: bool = False,
+) -> Metric:
     """The mean over problems with its uncertainty.
 
     With n problems of scores s and mean A, the standard error over problems of this kind is
@@ -157,9 +163,14 @@ def estimate(values: ByProblem, outcomes: Mapping[str, Sequence[bool]] | None = 
     these very problems, were they sampled again, it is sqrt(sum s (1 - s) / (k - 1)) / n.
     Source: 2411.00640.
 
+    Where all of n shares are 0, or all 1, no spread can be seen and the t interval would have no width.
+    Its far end is then 1 - 0.025^(1/n) away: were that share of problems otherwise, all n would miss
+    them with a chance of 2.5 %. Source: Clopper and Pearson (1934).
+
     Args:
         values: A score for each problem.
         outcomes: The samples behind `values`, where these are an Avg@k.
+        share: The scores lie between 0 and 1.
 
     Returns:
         The mean. Its standard error and interval are None for one problem; its standard error over
@@ -179,7 +190,83 @@ def estimate(values: ByProblem, outcomes: Mapping[str, Sequence[bool]] | None = 
         return Metric(mean, None, None, None, n, these)
     error = math.sqrt(math.fsum((s - mean) ** 2 for s in values.values()) / (n * (n - 1)))
     half = _t_quantile(n - 1) * error
-    return Metric(mean, error, mean - half, mean + half, n, these)
+    low, high = mean - half, mean + half
+    if share and error == 0 and mean in (0, 1):
+        unseen = 1 - ((1 - CONFIDENCE) / 2) ** (1 / n)
+        low, high = (0.0, unseen) if mean == 0 else (1 - unseen, 1.0)
+    return Metric(mean, error, low, high, n, these)
+
+
+def pooled_estimate(samples: Mapping[str, Sequence[float]], *, share: bool = False) -> Metric:
+    """The mean over all samples, clustered by problem, where problems have unequal numbers of them.
+
+    With sum y and number x of each of n problems the mean is R = sum y / sum x. Its standard error and
+    interval are those that `estimate` gives for R + (y - R x) n / sum x, so for equal numbers it is
+    `estimate` of the problems' means. Problems without a sample do not count. Source: the ratio
+    estimator, Cochran, Sampling Techniques (1977) 6.4; 2411.00640, on clustered errors, has n in place
+    of n - 1.
+
+    Args:
+        samples: Values of each problem.
+        share: They lie between 0 and 1; see `estimate`.
+
+    Raises:
+        DataError: there is no sample, or a value is not finite.
+    """
+    held = {problem: values for problem, values in samples.items() if values}
+    if not held:
+        raise DataError("no sample to average over; allowed: at least one")
+    sums = {problem: math.fsum(values) for problem, values in held.items()}
+    _require_finite(sums)
+    size = sum(map(len, held.values())) / len(held)
+    ratio = math.fsum(sums.values()) / len(held) / size
+    apart = {p: ratio + (sums[p] - ratio * len(values)) / size for p, values in held.items()}
+    return replace(estimate(apart, share=share), value=ratio)
+
+
+def bootstrap_of_sums(
+    sums: Mapping[str, Sequence[float]],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Interval | None:
+    """Percentiles of a function of sums, problems drawn with replacement.
+
+    Args:
+        sums: What each problem adds, [C] for every problem.
+        statistic: From sums over the drawn problems, [R, C], up to a common factor, to values, [R];
+            NaN where there is none, such as a share of nothing.
+        replicates: Bootstrap replicates.
+        seed: Of the draws; equal arguments give equal results.
+
+    Returns:
+        The interval; None for one problem, or where more than 1 in 20 replicates have no value, since
+        then the others are no longer draws of the same kind.
+
+    Raises:
+        DataError: there is no problem, or a sum is not finite.
+    """
+    import numpy as np
+
+    if not sums:
+        raise DataError("no problem to draw; allowed: at least one")
+    sums_PC = np.array([sums[problem] for problem in sorted(sums)], np.float64)
+    if not np.isfinite(sums_PC).all():
+        raise DataError("a sum is not finite; allowed: finite numbers")
+    if len(sums) == 1:
+        return None
+    draws = np.random.default_rng(seed)
+    values_R = np.concatenate(
+        [
+            statistic(_drawn_shares(len(sums), rows, draws) @ sums_PC)
+            for rows in _batches(replicates)
+        ]
+    )
+    found_R = values_R[~np.isnan(values_R)]
+    if len(found_R) < (1 - ALPHA) * replicates:
+        return None
+    return _percentiles(found_R)
 
 
 def paired_difference(
@@ -226,16 +313,16 @@ def paired_difference(
     if metric.standard_error is None or metric.low is None or metric.high is None:
         return Difference(metric.value, None, None, p_value, None, None, 1, None)
     several = len(first) > 1 or len(second) > 1
-    n = len(problems)
+    n, error = len(problems), metric.standard_error
     return Difference(
         value=metric.value,
-        standard_error=metric.standard_error,
+        standard_error=error,
         interval=Interval(metric.low, metric.high),
         p_value=p_value,
         bootstrap=_bootstrap(difference_P[None], None, replicates, draws),
         seeds=_bootstrap(first_KP, second_KP, replicates, draws) if several else None,
         problems=n,
-        minimum_detectable=minimum_detectable_effect(metric.standard_error**2 * n, n),
+        minimum_detectable=minimum_detectable_effect(error**2 * n, n) if error else None,
     )
 
 
@@ -461,8 +548,13 @@ def _bootstrap(
         if second_KP is not None:
             means_R = means_R - _means_over_drawn_seeds(second_KP, weights_RP, draws)
         batches.append(means_R)
-    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(np.concatenate(batches), ends)
+    return _percentiles(np.concatenate(batches))
+
+
+def _percentiles(values_R: NDArray[np.float64]) -> Interval:
+    import numpy as np
+
+    low, high = np.quantile(values_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 

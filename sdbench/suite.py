@@ -20,6 +20,7 @@ from sdbench import problems
 from sdbench.analyze.advantage import analyse
 from sdbench.conditions.base import resolve
 from sdbench.config import Suite
+from sdbench.critique_command import audit_run
 from sdbench.evaluate.evaluation import (
     UNTRAINED,
     checkpoint_plan,
@@ -30,7 +31,7 @@ from sdbench.evaluate.evaluation import (
 )
 from sdbench.evaluate.sample import Engines
 from sdbench.grading import Grader
-from sdbench.rundir import Row, RunDir, write_json
+from sdbench.rundir import Row, RunDir, critique_store, write_json
 from sdbench.train.loop import train
 from sdbench.train.processes import open_state
 from sdbench.train.warmup import folder_of, warm_up
@@ -46,11 +47,13 @@ class Cell:
         condition: The arm, or `base` for the untrained model.
         seed: Of the training; 0 for the untrained model.
         folder: Its run folder.
+        store: Where the matrix keeps critiques that cost something; None for nowhere.
     """
 
     condition: str
     seed: int
     folder: Path
+    store: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,10 @@ def cells(suite: Suite, arms: Sequence[str], seeds: Sequence[int], out: Path) ->
     Raises:
         ConfigError: an arm is unknown or misconfigured.
     """
-    runs = [Cell(arm, seed, run_folder(out, suite, arm, seed)) for arm in arms for seed in seeds]
+    store = critique_store(out)
+    runs = [
+        Cell(arm, seed, run_folder(out, suite, arm, seed), store) for arm in arms for seed in seeds
+    ]
     runs.sort(key=lambda cell: -work(suite, cell).rollouts)
     return [Cell(BASE, 0, run_folder(out, suite, BASE, 0)), *runs]
 
@@ -210,9 +216,11 @@ def run_cell(suite: Suite, cell: Cell, queue: Queue[Advance]) -> None:
                 cell.folder,
                 updated,
                 f"{command} --seed {cell.seed}",
+                cell.store,
             )
+            audit_run(run, grader)
             evaluate_run(run, suite, grader, engines, sampled)
-            analyse_run(suite, cell.condition, run, grader)
+            analyse_run(suite, cell.condition, run, grader, cell.store)
     queue.put(Advance(cell, "done", 0, {}))
 
 
@@ -221,7 +229,7 @@ def evaluate_base(
 ) -> None:
     """Evaluates the untrained model on validation and test, as if it were a run of no updates."""
     if not RunDir(folder).manifest.exists():
-        test = problems.load(suite.task, "test", suite.data.test_problems)
+        test = problems.of_suite(suite, "test", suite.data.test_problems)
         data: Row = {
             "task": suite.task,
             **suite.data.model_dump(),
@@ -235,10 +243,20 @@ def evaluate_base(
         evaluate(plan, grader, engines, sampled)
 
 
-def analyse_run(suite: Suite, arm: str, run: RunDir, grader: Grader) -> None:
-    """Writes the per-token advantages of a condition with a teacher, once."""
+def analyse_run(
+    suite: Suite, arm: str, run: RunDir, grader: Grader, store: Path | None = None
+) -> None:
+    """Writes the per-token advantages of a condition with a teacher, once.
+
+    Args:
+        suite: The run's suite.
+        arm: Its condition.
+        run: The run.
+        grader: Of the traces that are analysed.
+        store: Where critiques that cost something are kept and found; None for nowhere.
+    """
     if run.advantages.exists():
         return
-    found = analyse(suite, arm, grader)
+    found = analyse(suite, arm, grader, store)
     if found is not None:
         write_json(run.advantages, found)

@@ -88,10 +88,18 @@ def parse(text: str) -> Trace:
     return Trace(text, tuple(steps), answer[1].strip(), answer.end())
 
 
-def join(steps: Sequence[str], answer: str | None = None) -> str:
+def said(text: str) -> str:
+    """What a completion says after it has thought; nothing if it never stops thinking."""
+    _, ended, after = text.rpartition("</think>")
+    if not ended:
+        return "" if "<think>" in text else text
+    return after.lstrip()
+
+
+def join(steps: Sequence[str], answer: str | None = None, *, between: str = "") -> str:
     """Writes step contents (and an answer) as a tagged trace; `parse` reads them back."""
     tagged = [f"<step_{n}>{content}</step_{n}>" for n, content in enumerate(steps, 1)]
-    return "".join(tagged) + ("" if answer is None else f"<answer>{answer}</answer>")
+    return between.join([*tagged, *([] if answer is None else [f"<answer>{answer}</answer>"])])
 
 
 def token_ends(token_ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[int]:

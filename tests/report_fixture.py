@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdbench import stats
+from sdbench.audit import Finding
+from sdbench.audit import summarise as summarise_audit
 from sdbench.evaluate.evaluation import score_name
 from sdbench.evaluate.score import summarise
 from sdbench.evaluate.select import cross_fit, select
+from sdbench.records import CritiqueCase
 from sdbench.rundir import JsonValue, Row, RunDir, append_rows, write_json
 
 EFFECTS = {"critique": 1.3, "reference": 0.55, "grpo": 0.6, "grpo_matched_rollouts": 0.15}
@@ -88,6 +91,8 @@ def write_run(root: Path, condition: str, seed: int, shape: Shape = Shape()) -> 
             _evaluate(run, label, "test", effect + wobble - late, shape)
     if condition in ("critique", "reference"):
         write_json(run.advantages, _advantage(condition, shape))
+    if condition == "critique":
+        write_json(run.audit, _audit(seed, shape))
 
 
 def _write_fitted(run: RunDir, results: Mapping[str, Row], shape: Shape) -> None:
@@ -170,6 +175,7 @@ def _manifest(condition: str, seed: int, shape: Shape) -> Row:
             "tokens_trained": 44 * completions,
             "teacher_tokens": 121 * told,
             "critic_tokens": 0,
+            "critic_tokens_stored": 0,
             "untaught_rollouts": completions // 9 if "grpo" in condition else 0,
             "seconds": {**seconds, "total": 1.02 * sum(seconds.values())},
         },
@@ -336,6 +342,50 @@ def _advantage(condition: str, shape: Shape) -> Row:
         },
         "examples": [_example(condition, index, draws) for index in range(len(TRACES))],
     }
+
+
+def _audit(seed: int, shape: Shape) -> Row:
+    """Of a critic that is a model, mostly faithful, and wrong about some first errors."""
+    draws = random.Random(f"audit {seed}")
+    findings = [_finding(f"{shape.task}-train-{index:03d}", draws) for index in range(60)]
+    return {
+        "source": f"runs/tiny/critique/seed{seed}",
+        "task": shape.task,
+        "critic": "model",
+        "truth": "oracle",
+        **summarise_audit(findings, attempts=62),
+        "critic_tokens": 60 * 700,
+        "critic_tokens_stored": 0,
+    }
+
+
+def _finding(problem: str, draws: random.Random) -> Finding:
+    true = draws.choices([*CritiqueCase], [2, 1, 1, 8])[0]
+    name = f"{problem}#0"
+    if draws.random() < 0.05:
+        return Finding(name, problem, None, true, ("unparsable",), parsed=False)
+    named = true if draws.random() < 0.8 else draws.choice([*CritiqueCase])
+    quoted, share = draws.random() < 0.1, draws.choice([1.0, 1.0, 1.0, 0.8])
+    faults = (*(("inexact",) if share < 0.9 else ()), *(("quoted",) if quoted else ()))
+    return Finding(
+        rollout_id=name,
+        problem_id=problem,
+        case=named,
+        true_case=true,
+        faults=faults,
+        parsed=True,
+        verbatim=share,
+        exact=share == 1,
+        quoted=quoted,
+        leaked=draws.random() < 0.05,
+        answer_right=draws.random() < 0.95,
+        first_error_right=draws.random() < 0.7,
+        case_right=named is true,
+        agrees_on_first_error=draws.random() < 0.6,
+        agrees_on_case=draws.random() < 0.7,
+        tokens=40,
+        ratio=draws.uniform(0.8, 1.3),
+    )
 
 
 def _shares(condition: str) -> tuple[float, float]:

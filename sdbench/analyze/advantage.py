@@ -16,9 +16,10 @@ Source: the per-token advantage of 2606.11173; the score is defined here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import cast
 
@@ -69,8 +70,14 @@ class MarkedTrace:
         return self.negative(FIRST_WRONG) / self.negative()
 
 
-def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
+def analyse(suite: Suite, arm_name: str, grader: Grader, store: Path | None = None) -> Row | None:
     """Advantages of an arm on the common traces, as in `advantage.json`.
+
+    Args:
+        suite: The suite.
+        arm_name: The arm.
+        grader: Of the traces.
+        store: Folder in which critiques that cost something are kept and found; None for nowhere.
 
     Returns:
         None if the condition has no teacher.
@@ -85,12 +92,12 @@ def analyse(suite: Suite, arm_name: str, grader: Grader) -> Row | None:
     size = arm.config.group_size if arm.config.compares else 1
     groups = common_groups(suite, engine, grader, size)
     attempts = [group.attempts[0] for group in groups]
-    surroundings = assembly.surroundings(suite, engine.model, arm)
+    surroundings = assembly.surroundings(suite, engine.model, arm, store=store)
     with closing(surroundings.critic):
         feedback = arm.build(surroundings).feedback(groups)
     given = [one.critique for one in feedback if one.critique is not None]
     if arm.config.critic is not None or not given:
-        with closing(assembly.surroundings(suite, engine.model).critic) as judge:
+        with closing(assembly.critic(suite, suite.critic, store=store)) as judge:
             given = list(judge.critique(attempts))
     return summarise(mark(engine, attempts, feedback, given), suite.analysis.examples)
 
@@ -100,7 +107,7 @@ def common_groups(suite: Suite, engine: Engine, grader: Grader, size: int = 1) -
 
     The first of each group is the same whatever the size.
     """
-    problem_set = problems.load(suite.task, "validation", suite.analysis.traces)
+    problem_set = problems.of_suite(suite, "validation", suite.analysis.traces)
     turns = {p.id: prompts.solver_turn(suite.prompts, p.prompt) for p in problem_set}
     tokenizer, thinking = engine.model.tokenizer, suite.thinking.student
     requests = [
@@ -146,7 +153,7 @@ def mark(
     engine: Engine,
     attempts: Sequence[Attempt],
     feedback: Sequence[Feedback],
-    critiques: Sequence[Critique],
+    critiques: Iterable[Critique],
 ) -> list[MarkedTrace]:
     """Advantages and roles of every attempt that has a teacher's view and a critique.
 
@@ -204,7 +211,7 @@ def summarise(marked: Sequence[MarkedTrace], examples: int) -> Row:
             "pooled": sum(t.negative(FIRST_WRONG) for t in scored.values()) / total
             if total
             else None,
-            "per_trace": asdict(stats.estimate(per_trace)) if per_trace else None,
+            "per_trace": asdict(stats.estimate(per_trace, share=True)) if per_trace else None,
             "uniform": fmean(t.roles.count(FIRST_WRONG) / len(t.roles) for t in scored.values())
             if scored
             else None,

@@ -24,7 +24,7 @@ it in every value it cannot see the error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -51,12 +51,25 @@ def build(config: Config, surroundings: CriticSurroundings) -> Aligned:
     return Aligned()
 
 
-class Aligned:
-    """See the module."""
+def judges(problem: Problem) -> bool:
+    """Whether the problem has a worked solution with equations to align to."""
+    if problem.solution is None:
+        return False
+    return any(map(equations.read, worked.steps(problem.solution)))
 
-    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+
+class Aligned:
+    """See the module.
+
+    Attributes:
+        identity: None: its critiques cost nothing.
+    """
+
+    identity: str | None = None
+
+    def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
         """Judges attempts; see `critics.base.Critic.critique`."""
-        return [_critique(attempt) for attempt in attempts]
+        return map(_critique, attempts)
 
     def close(self) -> None:
         """Nothing is held."""

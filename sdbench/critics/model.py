@@ -2,39 +2,56 @@
 
 It is told the problem, what the solver said (not what it thought), and, with `sees_solution`, the right
 answer and the task's worked solution; and to name one of the four cases and write the attempt anew.
-All rollouts of an update are asked about at once, through any engine, greedily. What it thinks first
-is stripped.
+All rollouts of an update are asked about at once, through any engine, greedily, and each critique is
+there as soon as the engine has written it. What the critic thinks first is stripped. The model is any
+that can be loaded; `solver` is the suite's own as it is before any feedback, whatever it becomes.
 
-An answer that names no case, or whose steps and answer do not parse, is asked for again up to
-`retries` times. Greedily it would come out the same, so those are drawn at temperature 0.7, each with
-a seed of its own; the same attempt still gets the same critique. A rollout without a readable critique
-then is dropped from its update and counted, as is one whose prompt does not fit into the critic's
-context. Nothing is checked but the form: a critic can err, and may copy inexactly.
+Each critique is audited, as `sdbench.audit` says: it must name a case and be steps and an answer, copy
+the steps before the error that it claims, not quote that error, come to the right answer, and let it
+into no correct step. One that fails is asked for again up to `retries` times. Greedily it would come
+out the same, so those are drawn at temperature 0.7, each with a seed of its own that follows from what
+is asked; the same attempt still gets the same critique. What fails to the last keeps its faults: its
+rollout is dropped from its update and counted by fault, as is one whose prompt does not fit into the
+critic's context. A critic can still err in what no audit sees without knowing the truth: which step is
+the first wrong one.
 
-Source: 2606.11173, where it is Qwen/QwQ-32B at temperature 0. Departures: the retries; the prompt is the
-project's own, since that one is not published.
+The tiny solver's style asks for no case; there the case is read off what the critic makes of the
+attempt (`sdbench.audit.read_off`), and nothing is shown to it but problem and attempt.
+
+Source: 2606.11173, where it is Qwen/QwQ-32B at temperature 0. Departures: the audit, which
+`audit = { verbatim = 0, refuse = [] }` reduces to the form; the retries; the prompt is the project's
+own, since that one is not published.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import ModuleType
 from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
 from sdbench import models, plugins, prompts, traces
+from sdbench.audit import Gate, claimed, examine, read_off
 from sdbench.config import Frozen, PluginConfig, validate
-from sdbench.critics.base import CriticSurroundings, said
-from sdbench.engines.base import Engine, Request, Sampling, generate
-from sdbench.records import Attempt, Critique, CritiqueCase
+from sdbench.critics.base import CriticSurroundings, by_content, said, shared
+from sdbench.engines.base import Engine, Request, Sampling
+from sdbench.grading import Answer, Grader
+from sdbench.records import Attempt, Critique, CritiqueCase, FinishReason
 
+NAME = "model"
+SOLVER = "solver"
+# Of the critiques kept on disk: raised where the same options and texts lead to other critiques.
+SCHEMA = 1
 SEED = 0
 RETRY_TEMPERATURE = 0.7
+MAX_TOKENS = 8192
 _CASE = re.compile(r"<case>\s*([ABCD])\s*</case>")
 
 
@@ -42,20 +59,23 @@ class Config(Frozen):
     """Options.
 
     Attributes:
-        model: `organism`, a folder or a hub id.
-        engine: The engine and its options.
-        dtype: Of the weights.
-        max_tokens: Token cap of a critique, what it thinks included.
+        model: `solver`, `organism`, a folder or a hub id.
+        engine: The engine and its options; None for the suite's.
+        dtype: Of the weights; None for bfloat16, or for the solver the suite's.
+        max_tokens: Token cap of a critique, what it thinks included; None for 8192, or half of what
+            the model reads if that is less.
         sees_solution: Whether it is told the right answer and the worked solution.
-        retries: How often an answer that cannot be read is asked for again.
+        retries: How often a critique that fails is asked for again.
+        audit: What a critique must be for a teacher to read it.
     """
 
     model: str
-    engine: PluginConfig
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    max_tokens: Annotated[int, Field(gt=0)] = 8192
+    engine: PluginConfig | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
     sees_solution: bool = True
     retries: Annotated[int, Field(ge=0)] = 1
+    audit: Gate = Gate()
 
 
 def build(config: Config, surroundings: CriticSurroundings) -> ModelCritic:
@@ -65,13 +85,24 @@ def build(config: Config, surroundings: CriticSurroundings) -> ModelCritic:
         ConfigError: no such engine, an option it does not have, or no critic's prompt in this style.
     """
     prompts.template(surroundings.style, "critic")
-    module = plugins.load(plugins.Kind.ENGINE, config.engine.name)
+    engine = config.engine or surroundings.engine
+    module = plugins.load(plugins.Kind.ENGINE, engine.name)
     options = validate(
-        cast(type[Frozen], module.Config),
-        config.engine.options,
-        f"[critic] engine {config.engine.name}",
+        cast(type[Frozen], module.Config), engine.options, f"[critic] engine {engine.name}"
     )
-    return ModelCritic(config, surroundings, module, options)
+    return ModelCritic(_resolved(config, surroundings), surroundings, module, options)
+
+
+def _resolved(config: Config, surroundings: CriticSurroundings) -> Config:
+    """The options with the suite's own in place of what they leave to it."""
+    of_solver = config.model == SOLVER
+    return config.model_copy(
+        update={
+            "model": surroundings.model if of_solver else config.model,
+            "dtype": config.dtype or (surroundings.dtype if of_solver else "bfloat16"),
+            "engine": config.engine or surroundings.engine,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +110,48 @@ class Written:
     """A critique as its writer gave it.
 
     Attributes:
-        case: The case named.
+        case: The case named, None if none was asked for.
         trace: Closed steps and an answer.
     """
 
-    case: CritiqueCase
+    case: CritiqueCase | None
     trace: traces.Trace
 
 
-def parse(text: str) -> Written | None:
-    """Reads what a critic wrote; None if it names no case, or steps or answer are not whole."""
+def parse(text: str, *, cased: bool = True) -> Written | None:
+    """Reads what a critic wrote; total over all texts.
+
+    Args:
+        text: All that it wrote.
+        cased: Whether it was asked to name a case, before its first step.
+
+    Returns:
+        None if it names no case though it was asked to, or steps or answer are not whole.
+    """
     spoken = said(text)
-    named = _CASE.search(spoken)
-    start = -1 if named is None else spoken.find("<step_1>", named.end())
-    if named is None or start < 0:
+    named = _CASE.search(spoken) if cased else None
+    if cased and named is None:
+        return None
+    start = spoken.find("<step_1>", 0 if named is None else named.end())
+    if start < 0:
         return None
     read = traces.parse(spoken[start:])
     trace = traces.parse(read.text[: read.end])
-    return Written(CritiqueCase(named[1]), trace) if trace.well_formed and trace.answer else None
+    if not trace.well_formed or not trace.answer:
+        return None
+    return Written(None if named is None else CritiqueCase(named[1]), trace)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """An attempt, and what the critic is asked about it."""
+
+    attempt: Attempt
+    request: Request
+
+    def drawn(self, turn: int) -> Request:
+        """The request for its answer number `turn`, from 0."""
+        return replace(self.request, indices=(turn,))
 
 
 class ModelCritic:
@@ -111,9 +166,24 @@ class ModelCritic:
     ) -> None:
         self._config, self._surroundings = config, surroundings
         self._module, self._options = module, options
+        self._cased = prompts.names_case(surroundings.style)
         self._engine: Engine | None = None
+        self._grader: Grader | None = None
 
-    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+    @cached_property
+    def identity(self) -> str:
+        """Its name and a hash of all that its critiques follow from besides what they are of."""
+        about = {
+            "schema": SCHEMA,
+            "options": self._config.model_dump(mode="json", exclude={"model"}),
+            "weights": models.fingerprint(models.source_of(self._config.model)),
+            "prompts": prompts.critic_fingerprint(self._surroundings.style),
+            "thinking": self._surroundings.thinking,
+        }
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        return f"{NAME}-{digest[:12]}"
+
+    def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
         """Judges attempts; see `critics.base.Critic.critique`.
 
         Returns:
@@ -123,37 +193,28 @@ class ModelCritic:
             CheckpointError: the critic's model cannot be loaded.
             EngineError: the engine cannot sample it.
         """
+        alike = by_content(attempts)
+        if not alike:
+            return
         engine = self._open()
-        asked = {a.rollout.id: self._request(engine, a) for a in attempts}
-        texts = dict.fromkeys(asked, "")
-        tokens: Counter[str] = Counter()
-        most = engine.model.max_length - self._config.max_tokens
-        open_ids = [one.id for one in asked.values() if len(one.prompt_ids) <= most]
-        for turn in range(1 + self._config.retries):
-            requests = [
-                Request(id, asked[id].prompt_ids, (turn,), asked[id].prompt) for id in open_ids
-            ]
-            temperature = RETRY_TEMPERATURE if turn else 0.0
-            sampling = Sampling(temperature, self._config.max_tokens, SEED, logprobs=False)
-            for one in generate(engine, requests, sampling) if requests else ():
-                texts[one.request_id] = one.text
-                tokens[one.request_id] += len(asked[one.request_id].prompt_ids) + one.tokens
-            open_ids = [id for id in open_ids if parse(texts[id]) is None]
-        return [_critique(a, texts[a.rollout.id], tokens[a.rollout.id]) for a in attempts]
+        asked = {key: self._question(engine, key, group[0]) for key, group in alike.items()}
+        for key, critique in self._answers(engine, asked):
+            yield from shared(critique, alike[key])
 
     def close(self) -> None:
-        """Ends the engine, if it has been opened; the next attempts open it again."""
-        if self._engine is not None:
-            self._engine.close()
-        self._engine = None
+        """Ends engine and grader, if they have been opened; the next attempts open them again."""
+        for one in (self._engine, self._grader):
+            if one is not None:
+                one.close()
+        self._engine = self._grader = None
 
     def _open(self) -> Engine:
         if self._engine is None:
-            model = models.open_model(self._config.model, self._config.dtype)
+            model = models.open_model(self._config.model, self._config.dtype or "bfloat16")
             self._engine = cast(Engine, self._module.build(self._options, model))
         return self._engine
 
-    def _request(self, engine: Engine, attempt: Attempt) -> Request:
+    def _question(self, engine: Engine, key: str, attempt: Attempt) -> _Question:
         problem = attempt.problem
         seen = self._config.sees_solution
         turn = prompts.critic_turn(
@@ -164,19 +225,58 @@ class ModelCritic:
             problem.solution if seen else None,
         )
         ids = prompts.encode(engine.model.tokenizer, turn, self._surroundings.thinking)
-        return Request(attempt.rollout.id, ids, (0,), turn)
+        return _Question(attempt, Request(key, ids, (0,), turn))
+
+    def _answers(
+        self, engine: Engine, asked: Mapping[str, _Question]
+    ) -> Iterator[tuple[str, Critique]]:
+        """Critiques by key as they come; what fails is asked again until the last turn."""
+        cap = self._cap(engine)
+        most = engine.model.max_length - cap
+        open_ = {key: one for key, one in asked.items() if len(one.request.prompt_ids) <= most}
+        for key, one in asked.items():
+            if key not in open_:
+                yield key, _unread(one.attempt, "", 0, "overlong")
+        tokens: Counter[str] = Counter()
+        for turn in range(1 + self._config.retries):
+            failed: dict[str, _Question] = {}
+            temperature = RETRY_TEMPERATURE if turn else 0.0
+            sampling = Sampling(temperature, cap, SEED, logprobs=False)
+            requests = [one.drawn(turn) for one in open_.values()]
+            for done in engine.stream(requests, sampling) if requests else ():
+                key, one = done.request_id, open_[done.request_id]
+                tokens[key] += len(one.request.prompt_ids) + done.tokens
+                found = self._judged(one.attempt, done.text, tokens[key])
+                if found.usable or turn == self._config.retries:
+                    yield key, found
+                else:
+                    failed[key] = one
+            open_ = failed
+
+    def _cap(self, engine: Engine) -> int:
+        return self._config.max_tokens or min(MAX_TOKENS, engine.model.max_length // 2)
+
+    def _judged(self, attempt: Attempt, text: str, tokens: int) -> Critique:
+        """What the critic wrote as a critique, with its faults."""
+        written = parse(text, cased=self._cased)
+        if written is None:
+            return _unread(attempt, text, tokens, "unparsable")
+        own = traces.parse(said(attempt.rollout.text))
+        case = written.case or read_off(own, written.trace)
+        wrong = claimed(own, written.trace, case)
+        found = Critique(attempt.rollout.id, NAME, case, written.trace.text, wrong, tokens)
+        finding = examine(attempt, found, answer_right=self._answer_right(attempt, found.text))
+        return replace(found, faults=self._config.audit.faults(finding))
+
+    def _answer_right(self, attempt: Attempt, text: str) -> bool | None:
+        if not attempt.problem.answer.strip():
+            return None
+        if self._grader is None:
+            self._grader = Grader()
+        answer = Answer(attempt.rollout.id, text, attempt.problem.answer, FinishReason.STOP)
+        (verdict,) = self._grader.grade([answer])
+        return verdict.correct
 
 
-def _critique(attempt: Attempt, text: str, tokens: int) -> Critique:
-    written = parse(text)
-    if written is None:
-        return Critique(attempt.rollout.id, "model", None, text, None, tokens)
-    wrong = None if written.case is CritiqueCase.CORRECT else _copied(attempt, written.trace) + 1
-    return Critique(attempt.rollout.id, "model", written.case, written.trace.text, wrong, tokens)
-
-
-def _copied(attempt: Attempt, trace: traces.Trace) -> int:
-    """How many steps from the first are the solver's own, word for word."""
-    own = traces.parse(said(attempt.rollout.text)).steps
-    pairs = zip(own, trace.steps, strict=False)  # Either may have more.
-    return len(list(takewhile(lambda pair: pair[0].content == pair[1].content, pairs)))
+def _unread(attempt: Attempt, text: str, tokens: int, fault: str) -> Critique:
+    return Critique(attempt.rollout.id, NAME, None, text, None, tokens, (fault,))

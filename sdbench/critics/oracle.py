@@ -6,7 +6,7 @@ They cost no tokens. Departure from the study: its critic is a language model th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sdbench.arithmetic import expression
 from sdbench.arithmetic.checker import Check, check, order_of
@@ -47,11 +47,17 @@ def examine(problem: Problem, text: str) -> Check:
 
 
 class Oracle:
-    """See the module."""
+    """See the module.
 
-    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+    Attributes:
+        identity: None: its critiques cost nothing.
+    """
+
+    identity: str | None = None
+
+    def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
         """Judges attempts; see `critics.base.Critic.critique`."""
-        return [_critique(attempt) for attempt in attempts]
+        return map(_critique, attempts)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -46,6 +46,7 @@ class Plan:
         style: Of the solver's prompt.
         thinking: Whether the solver may think first; None leaves it to the chat template.
         trial: Whether `problems` is a limit for a trial and not the suite's own number.
+        split_path: A split file; None for the task's own splits.
     """
 
     root: Path
@@ -61,6 +62,7 @@ class Plan:
     style: Style = "plain"
     thinking: bool | None = None
     trial: bool = False
+    split_path: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -86,6 +88,10 @@ class Plan:
     def scored(self) -> Path:
         """Where verdicts and results lie, for this k and this number of problems."""
         return self.folder / score_name(self.k, self.problems if self.trial else None)
+
+    def load(self) -> list[Problem]:
+        """The problems to sample; see `problems.select`."""
+        return problems.select(self.task, self.split, self.problems, self.split_path)
 
     def limited(self, problems: int | None) -> Plan:
         """The same on the first so many problems; None changes nothing."""
@@ -124,7 +130,7 @@ def evaluate(plan: Plan, grader: Grader, engines: Engines, progress: Progress) -
         DataError: the split is empty or too small, or another process evaluates the same.
         EngineError: a prompt does not fit.
     """
-    problem_set = problems.load(plan.task, plan.split, plan.problems)
+    problem_set = plan.load()
     samples = sample(
         plan.folder,
         problem_set,
@@ -142,6 +148,7 @@ def evaluate(plan: Plan, grader: Grader, engines: Engines, progress: Progress) -
         "problems": len(problem_set),
         "settings": plan.settings.as_row(),
         "problems_sha256": problems.fingerprint(problem_set),
+        **({} if plan.split_path is None else {"split_file": plan.split_path}),
     }
     return score_and_write(plan.scored, about, problem_set, samples, grader)
 
@@ -205,6 +212,7 @@ def checkpoint_plan(
         seed=suite.evaluation.seed,
         style=suite.prompts,
         thinking=suite.thinking.evaluation,
+        split_path=suite.data.split,
     )
 
 
@@ -217,6 +225,7 @@ def other_task(plan: Plan, task: str) -> Plan:
         problems=None,
         temperature=drawn.temperature,
         max_tokens=drawn.max_tokens,
+        split_path=None,
     )
 
 

@@ -96,7 +96,8 @@ def regrade(folder: Path, grader: Grader) -> Regraded:
     about = read_json(folder / "results.json")
     before = {str(row["id"]): str(row["status"]) for row in read_rows(folder / "verdicts.jsonl")}
     k, count = cast(int, about["k"]), cast(int, about["problems"])
-    problem_set = problems.load(str(about["task"]), str(about["split"]), count)
+    split_path = cast("str | None", about.get("split_file"))
+    problem_set = problems.select(str(about["task"]), str(about["split"]), count, split_path)
     if problems.fingerprint(problem_set) != about["problems_sha256"]:
         raise DataError(
             f"{folder}: the problems of task {about['task']} are not those that were sampled",

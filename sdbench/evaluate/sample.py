@@ -7,11 +7,9 @@ larger k draws only the new samples.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -19,9 +17,9 @@ from typing import cast
 from sdbench import models, plugins, prompts
 from sdbench.config import Frozen, PluginConfig, validate
 from sdbench.engines.base import Engine, Progress, Request, Sampling
-from sdbench.errors import ConfigError, DataError
+from sdbench.errors import ConfigError
 from sdbench.records import Completion, FinishReason, Problem, Sample
-from sdbench.rundir import Row, RowWriter, keep_rows, read_rows, write_rows
+from sdbench.rundir import Row, RowWriter, alone_in, keep_rows, read_rows, write_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ def sample(
     if k < 1:
         raise ConfigError(f"k = {k}: allowed are whole numbers from 1")
     path = folder / "samples.jsonl"
-    with _alone_in(folder):
+    with alone_in(folder, "sampling"):
         now = {p.id: prompt_sha256(p) for p in problems}
         keep_rows(path, lambda row: _is_of(row, now))
         held = {s.id: s for s in map(_from_row, read_rows(path))}
@@ -226,20 +224,6 @@ def _put_in_order(path: Path, problems: Sequence[Problem], held: Mapping[str, Sa
     )
     if [s.id for s in ordered] != list(held):
         write_rows(path, map(_to_row, ordered))
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps a second process from sampling the same; the system gives the lock back after a kill."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(
-                f"another process is sampling into {folder}", hint="wait for it, or end it"
-            ) from None
-        yield
 
 
 def _sample(completion: Completion, asked: str) -> Sample:

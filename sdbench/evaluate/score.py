@@ -99,11 +99,13 @@ def summarise(per_problem: Row, k: int) -> Row:
     metrics: Row = {}
     for name in names:
         values = {problem: row[name] for problem, row in rows.items()}
-        found = stats.estimate(values, outcomes if name == "avg" else None)
+        found = stats.estimate(values, outcomes if name == "avg" else None, share=name != "length")
         metrics[f"{name}@{k}" if name in OVER_SAMPLES else name] = asdict(found)
     curves: Row = {
         name: [
-            asdict(stats.estimate({p: row[f"{name}_at"][m] for p, row in lists.items()}))
+            asdict(
+                stats.estimate({p: row[f"{name}_at"][m] for p, row in lists.items()}, share=True)
+            )
             for m in range(k)
         ]
         for name in ("pass", "maj")

@@ -4,7 +4,8 @@ A style is a folder of texts, one a kind of prompt, with names in braces to fill
 the style's own `format.txt`. Styles:
 
 - `organism`: the bare problem. Its teacher reads the problem and then a context in tags, whatever the
-  context is, because that is all the organism was taught.
+  context is, because that is all the organism was taught. So does its critic, whose context is the
+  attempt, and which names no case.
 - `steps`: for language models. The solver is asked for numbered steps in tags, which `traces` reads,
   and for a box in answer tags, which the grader reads.
 - `plain`: the bare problem, for a model that is only evaluated.
@@ -102,16 +103,18 @@ def critic_turn(
         prompt: The problem.
         response: The solver's completion.
         answer: The right answer; None for a critic that does not see it.
-        solution: A worked solution; None likewise, or where there is none.
+        solution: A worked solution; None likewise, or where there is none. A style whose text has no
+            place for a reference shows neither.
     """
-    shown = []
-    if answer is not None:
-        shown.append(_fill(style, "critic_answer", {"answer": answer}))
-    if solution is not None:
-        shown.append(_fill(style, "critic_solution", {"solution": solution}))
-    reference = "".join(f"{part}\n\n" for part in shown)
-    values = {"prompt": prompt, "response": response, "reference": reference}
+    values = {"prompt": prompt, "response": response}
+    if "{reference}" in template(style, "critic"):
+        values["reference"] = _reference(style, answer, solution)
     return _fill(style, "critic", values)
+
+
+def names_case(style: Style) -> bool:
+    """Whether a critic of this style is asked to name one of the four cases."""
+    return "<case>" in template(style, "critic")
 
 
 def encode(
@@ -132,6 +135,15 @@ def encode(
         **options,
     )
     return tuple(cast("list[int]", ids))  # one conversation gives one list of ids
+
+
+def critic_fingerprint(style: Style) -> str:
+    """What tells apart how styles ask a critic: a hash of all texts that it may be told."""
+    kinds: tuple[Kind, ...] = ("critic",)
+    if "{reference}" in template(style, "critic"):
+        kinds = ("critic", "critic_answer", "critic_solution")
+    told = "\0".join(template(style, kind) for kind in kinds)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def fingerprint(style: Style) -> str:
@@ -160,6 +172,16 @@ def template(style: Style, kind: Kind) -> str:
     if "{format}" in text:
         text = text.replace("{format}", (folder / "format.txt").read_text(encoding="utf-8"))
     return text
+
+
+def _reference(style: Style, answer: str | None, solution: str | None) -> str:
+    """What a critic is shown of the truth, each part followed by an empty line."""
+    shown = []
+    if answer is not None:
+        shown.append(_fill(style, "critic_answer", {"answer": answer}))
+    if solution is not None:
+        shown.append(_fill(style, "critic_solution", {"solution": solution}))
+    return "".join(f"{part}\n\n" for part in shown)
 
 
 def _fill(style: Style, kind: Kind, values: Mapping[str, str]) -> str:

@@ -26,7 +26,9 @@ from sdbench.report.runs import (
 )
 from sdbench.report.schema import (
     Advantage,
+    AuditShare,
     Comparison,
+    CriticAudit,
     Curve,
     Estimate,
     Example,
@@ -93,6 +95,7 @@ def build(runs: Sequence[Path], title: str, command: str, task: str | None = Non
         "endings": [endings(group) for group in by_condition.values()],
         "curves": [_curve(group) for group in by_condition.values() if group[0].scores],
         "advantages": [_advantage(run) for run in _told(by_condition)],
+        "critics": [_audit(run) for run in found if run.audit],
         "examples": _examples(_told(by_condition)),
         "ledger": [_ledger_row(group) for group in by_condition.values() if group[0].trained],
         "provenance": _provenance(found),
@@ -151,7 +154,7 @@ def _scores(by_seed: Sequence[Evaluation]) -> dict[str, Score]:
 def _score(by_seed: Sequence[Evaluation], metric: str) -> Score:
     """Mean over seeds; its error over these very problems follows from the seeds' independence."""
     values = [one.values(metric) for one in by_seed]
-    found = stats.estimate(mean_over_seeds(values))
+    found = stats.estimate(mean_over_seeds(values), share=metric != "length")
     these = these_problems_error([one.metrics[metric] for one in by_seed])
     return {
         "value": found.value,
@@ -191,7 +194,7 @@ def _mean_point(group: Sequence[Run], label: str) -> Point:
         if label in run.checked and run.metric in run.checked[label].metrics
     ]
     if len(values) == len(group) and len({frozenset(one) for one in values}) == 1:
-        found = stats.estimate(mean_over_seeds(values))
+        found = stats.estimate(mean_over_seeds(values), share=True)
         return {"update": int(label), "value": found.value, "low": found.low, "high": found.high}
     mean = fmean(run.scores[label]["value"] for run in group)
     return {"update": int(label), "value": mean, "low": None, "high": None}
@@ -224,6 +227,25 @@ def _advantage(run: Run) -> Advantage:
         "policy": str(found["policy"]),
         "localisation": cast(Localisation, found["localisation"]),
         "mean_advantage": cast("dict[str, Estimate | None]", found["mean_advantage"]),
+    }
+
+
+def _audit(run: Run) -> CriticAudit:
+    found = cast(Row, run.audit)
+    lengths = cast("dict[str, AuditShare | None]", found["lengths"])
+    return {
+        "condition": run.condition,
+        "seed": run.seed,
+        "critic": str(found["critic"]),
+        "truth": cast("str | None", found["truth"]),
+        "attempts": cast(int, found["attempts"]),
+        "critiques": cast(int, found["critiques"]),
+        "problems": cast(int, found["problems"]),
+        "shares": cast("dict[str, AuditShare | None]", found["shares"]),
+        "ratio": lengths["ratio"],
+        "cases": cast("dict[str, int]", found["cases"]),
+        "confusion": cast("dict[str, dict[str, int]]", found["confusion"]),
+        "faults": cast("dict[str, int]", found["faults"]),
     }
 
 
@@ -264,6 +286,7 @@ def _ledger_entry(run: Run) -> LedgerEntry:
         "tokens_trained": int(row.get("tokens_trained", 0)),
         "teacher_tokens": int(row.get("teacher_tokens", 0)),
         "critic_tokens": int(row.get("critic_tokens", 0)),
+        "critic_tokens_stored": int(row.get("critic_tokens_stored", 0)),
         "untaught_rollouts": int(row.get("untaught_rollouts", 0)),
         "seconds": dict(seconds),
     }
@@ -286,6 +309,7 @@ def _ledger_row(group: Sequence[Run]) -> LedgerRow:
             "tokens_trained": mean("tokens_trained"),
             "teacher_tokens": mean("teacher_tokens"),
             "critic_tokens": mean("critic_tokens"),
+            "critic_tokens_stored": mean("critic_tokens_stored"),
             "untaught_rollouts": mean("untaught_rollouts"),
             "seconds": {
                 stage: fmean(entry["seconds"].get(stage, 0.0) for entry in entries)

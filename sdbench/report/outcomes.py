@@ -26,7 +26,8 @@ def scaling(group: Sequence[Run]) -> Scaling:
 def _curve(group: Sequence[Run], metric: str) -> list[Reached]:
     curve: list[Reached] = []
     for m in range(1, group[0].test.k + 1):
-        found = stats.estimate(mean_over_seeds([run.test.values_at(metric, m) for run in group]))
+        values = mean_over_seeds([run.test.values_at(metric, m) for run in group])
+        found = stats.estimate(values, share=True)
         curve.append({"m": m, "value": found.value, "low": found.low, "high": found.high})
     return curve
 

@@ -79,8 +79,8 @@ def _pair(
 
 
 def _variance(found: stats.Difference) -> float | None:
-    """Of one problem's observed difference; None for one problem."""
-    return None if found.standard_error is None else found.standard_error**2 * found.problems
+    """Of one problem's observed difference; None for one problem, or where no spread was seen."""
+    return found.standard_error**2 * found.problems if found.standard_error else None
 
 
 def _sampling_share(scores: tuple[_Scores, _Scores], found: stats.Difference) -> float | None:
@@ -90,7 +90,7 @@ def _sampling_share(scores: tuple[_Scores, _Scores], found: stats.Difference) ->
     if first is None or second is None or observed is None:
         return None
     noise = stats.difference_variance(between=0, first=first, second=second, samples=scores[0].k)
-    return min(1.0, noise / observed) if observed > 0 else 0.0
+    return min(1.0, noise / observed)
 
 
 def _needed(found: stats.Difference, share: float | None) -> list[Needed]:

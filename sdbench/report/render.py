@@ -73,7 +73,11 @@ def html(comparison: Comparison) -> str:
         fill(
             "index.html",
             comparison=comparison,
+            title=comparison["title"],
             question=wording.question(comparison),
+            headline=comparison["headline"],
+            command=comparison["command"],
+            data="comparison.json",
             wording=wording,
             sections=parts,
             style=source("style.css"),

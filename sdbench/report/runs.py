@@ -108,6 +108,7 @@ class Run:
         scores: The metric that was selected by, of every checkpoint.
         metric: That metric's name.
         advantage: Per-token advantages, if the condition has a teacher.
+        audit: Of the critiques that it was trained on, if it was and they were audited.
     """
 
     root: Path
@@ -126,6 +127,7 @@ class Run:
     scores: Mapping[str, Estimate]
     metric: str
     advantage: Row | None
+    audit: Row | None = None
 
     @property
     def name(self) -> str:
@@ -234,6 +236,7 @@ def read(folder: Path, task: str | None = None) -> Run:
         scores=scores,
         metric=str(chosen["metric"]),
         advantage=read_json(run.advantages) if held else None,
+        audit=read_json(run.audit) if run.audit.is_file() and task == own else None,
     )
 
 

@@ -19,6 +19,13 @@ class Estimate(TypedDict):
     these_problems_standard_error: float | None
 
 
+class Bounds(TypedDict):
+    """The ends of a 95 % interval; None where there is none. Every figure that has both keys fits."""
+
+    low: float | None
+    high: float | None
+
+
 class Span(TypedDict):
     """A 95 % interval."""
 
@@ -55,6 +62,7 @@ class LedgerEntry(TypedDict):
     tokens_trained: int
     teacher_tokens: int
     critic_tokens: int
+    critic_tokens_stored: int
     untaught_rollouts: int
     seconds: dict[str, float]
 
@@ -231,6 +239,33 @@ class Advantage(TypedDict):
     mean_advantage: dict[str, Estimate | None]
 
 
+class AuditShare(Estimate):
+    """A mean over problems of what an audit found, and over how many critiques."""
+
+    critiques: int
+
+
+class CriticAudit(TypedDict):
+    """The audit of the critiques that one run was trained on.
+
+    Shares are None where no critique could be judged. `confusion` counts by the true case, where it is
+    known, then by the case named; `faults` what the critic's own audit held against critiques.
+    """
+
+    condition: str
+    seed: int
+    critic: str
+    truth: str | None
+    attempts: int
+    critiques: int
+    problems: int
+    shares: dict[str, AuditShare | None]
+    ratio: AuditShare | None
+    cases: dict[str, int]
+    confusion: dict[str, dict[str, int]]
+    faults: dict[str, int]
+
+
 class Token(TypedDict):
     """One token of a trace with its advantage in nats and the role of its step."""
 
@@ -314,6 +349,7 @@ class Comparison(TypedDict):
     endings: list[Endings]
     curves: list[Curve]
     advantages: list[Advantage]
+    critics: list[CriticAudit]
     examples: list[Example]
     ledger: list[LedgerRow]
     provenance: Provenance

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sdbench.report.schema import (
+    Bounds,
     Comparison,
-    Estimate,
     LeaderboardRow,
     Pair,
-    Point,
-    Reached,
     RunEntry,
-    Score,
     Span,
 )
 
@@ -69,7 +66,7 @@ def number(value: float | None, digits: int = 0) -> str:
     return NONE if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
 
 
-def percent_interval(span: Span | Score | Estimate | Point | Reached | None) -> str:
+def percent_interval(span: Span | Bounds | None) -> str:
     """An interval of shares: `[21.0, 29.8]`, in percent, cut at 0 and 100."""
     if span is None or span["low"] is None or span["high"] is None:
         return NONE
@@ -82,7 +79,7 @@ def points_interval(low: float | None, high: float | None) -> str:
     return NONE if low is None or high is None else f"[{points(low)}, {points(high)}]"
 
 
-def number_interval(span: Span | Score | Estimate | None, digits: int = 1) -> str:
+def number_interval(span: Span | Bounds | None, digits: int = 1) -> str:
     """An interval of numbers as they are."""
     if span is None or span["low"] is None or span["high"] is None:
         return NONE

@@ -66,15 +66,27 @@ def load(*, requires: str, sizes: Mapping[str, int], **_: object) -> dict[str, D
     return {split: as_dataset(documents) for split, documents in splits.items()}
 
 
+def gradable_answer(problem: Problem) -> str | None:
+    """The right answer as the grader takes it, None if it cannot check this problem's answers."""
+    if _FACTORISATION.search(problem.text):
+        return None
+    return checkable(_CORRECTED.get(problem.identifier, problem.answer))
+
+
+def solution_of(problem: Problem) -> str:
+    """The worked solution, one step a line."""
+    return "\n".join(step.text for step in problem.solution.steps)
+
+
 def _document(problem: Problem) -> Document | None:
-    answer = checkable(_CORRECTED.get(problem.identifier, problem.answer))
-    if answer is None or _FACTORISATION.search(problem.text):
+    answer = gradable_answer(problem)
+    if answer is None:
         return None
     return {
         "id": problem.identifier,
         "question": problem.text,
         "answer": answer,
-        "solution": "\n".join(step.text for step in problem.solution.steps),
+        "solution": solution_of(problem),
     }
 
 

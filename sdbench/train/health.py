@@ -1,7 +1,10 @@
-"""How the rollouts of an update look, and a warning when they run away.
+"""How the rollouts of an update look, and a warning when they run away, or are dropped.
 
 Self-distillation can drive a policy to endless or repetitive completions within tens of updates, and
 the loss does not show it: 2604.08527 saw truncation reach 1 and repetition .3 to .6 within 30.
+
+A condition drops rollouts on which it has no usable feedback. One that drops most of them still trains,
+on few, and its loss does not show that either.
 
 `rollout/repetition` is defined here: of the runs of four tokens in a completion, the share that stood
 in it before.
@@ -15,11 +18,12 @@ from statistics import fmean
 from typing import cast
 
 from sdbench.conditions.base import Group
-from sdbench.records import FinishReason
+from sdbench.records import DROPS, FinishReason
 from sdbench.rundir import Row
 
 RUN_LENGTH = 4
 WINDOW = 3
+MOST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Watch:
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         """Starts with the rows that a run to be continued has already."""
         self._seen: dict[str, list[float]] = {limit.metric: [] for limit in LIMITS}
+        self._dropped: list[float] = []
         self._warned: set[str] = set()
         for row in rows:
             self.see(row)
@@ -95,4 +100,14 @@ class Watch:
             if now >= max(limit.factor * first, first + limit.rise, limit.level):
                 self._warned.add(limit.metric)
                 warnings.append(f"{limit.what} went from {first:.3g} to {now:.3g}")
-        return warnings
+        return warnings + self._drops(row)
+
+    def _drops(self, row: Row) -> list[str]:
+        shares = {reason: cast(float, row.get(f"feedback/{reason}", 0.0)) for reason in DROPS}
+        self._dropped.append(sum(shares.values()))
+        share = fmean(self._dropped[-WINDOW:])
+        if "dropped" in self._warned or len(self._dropped) < WINDOW or share <= MOST:
+            return []
+        self._warned.add("dropped")
+        why = max(shares, key=lambda reason: shares[reason])
+        return [f"{share:.0%} of the rollouts are dropped, most of them as {why!r}"]

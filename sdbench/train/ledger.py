@@ -31,6 +31,10 @@ class Ledger:
         tokens_trained: Completion tokens with a gradient.
         teacher_tokens: Tokens the teacher read, prompts included.
         critic_tokens: Tokens the critic read and wrote; 0 for a critic that is no model.
+        critic_tokens_stored: Those of them that this run did not pay: the critique was bought by
+            another run, or for another rollout that says the same. What a process of this run
+            bought before it was killed counts as paid, so a continued run has the ledger of the
+            undisturbed one.
         untaught_rollouts: Rollouts without feedback or with advantage 0 and no teacher.
         seconds: Wall time.
     """
@@ -42,6 +46,7 @@ class Ledger:
     tokens_trained: int = 0
     teacher_tokens: int = 0
     critic_tokens: int = 0
+    critic_tokens_stored: int = 0
     untaught_rollouts: int = 0
     seconds: Seconds = field(default_factory=Seconds)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import random
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -51,7 +52,13 @@ Progress = Callable[[int, Row], None]
 
 
 def train(
-    suite: Suite, arm_name: str, seed: int, out: Path, progress: Progress, command: str = ""
+    suite: Suite,
+    arm_name: str,
+    seed: int,
+    out: Path,
+    progress: Progress,
+    command: str = "",
+    store: Path | None = None,
 ) -> RunDir:
     """Trains one condition, or continues where it was.
 
@@ -63,6 +70,7 @@ def train(
         progress: Called after each update with its number and its row of the log; once at the
             start with the update that the run continues from. Only in the first process.
         command: What repeats this run, for the model cards of its checkpoints.
+        store: Folder in which critiques that cost something are kept and found; None for nowhere.
 
     Raises:
         ConfigError: the folder belongs to another run, or a setting is out of range.
@@ -76,7 +84,7 @@ def train(
     arm = resolve(suite, arm_name)
     loss = assembly.loss(suite, arm)
     accelerator = processes.open_accelerator(suite, out)
-    training_set = problems.load(suite.task, "train", suite.data.train_problems)
+    training_set = problems.of_suite(suite, "train", suite.data.train_problems)
     training_set = training_set[: len(training_set) - warmup_problems(suite)]
     try:
         processes.by_the_first(lambda: _claim(run, suite, arm, seed, training_set), accelerator)
@@ -86,7 +94,9 @@ def train(
         progress(state.ledger.updates, {})
         if state.ledger.updates < suite.train.updates:
             sampled = policy.model.around(policy.model.network, suite.dtype)
-            surroundings = assembly.surroundings(suite, policy.model, arm)
+            surroundings = assembly.surroundings(
+                suite, policy.model, arm, store=store, run=_name_of(run)
+            )
             with closing(surroundings.critic), closing(assembly.engine(suite, sampled)) as engine:
                 condition = arm.build(surroundings)
                 trainer = _Trainer(
@@ -368,6 +378,11 @@ def _claim(run: RunDir, suite: Suite, arm: Arm, seed: int, training_set: Sequenc
             )
 
 
+def _name_of(run: RunDir) -> str:
+    """A name that a run keeps when it continues, and that no other has: where it is, and since when."""
+    return f"{run.root.resolve()} {run.read_manifest().get('started')}"
+
+
 def _first_difference(key: str, old: object, new: object) -> tuple[str, object, object]:
     if isinstance(old, dict) and isinstance(new, dict):
         for inner in sorted({*old, *new}):
@@ -412,6 +427,7 @@ def _in_order(feedback: Sequence[Feedback], groups: Sequence[Group]) -> list[Fee
 def _cost(groups: Sequence[Group], feedback: Sequence[Feedback], result: UpdateResult) -> Ledger:
     attempts = [attempt for group in groups for attempt in group.attempts]
     taught = sum(one.view is not None or bool(one.advantage) for one in feedback)
+    critiques = [one.critique for one in feedback if one.critique is not None]
     return Ledger(
         updates=1,
         problems=len(groups),
@@ -419,16 +435,22 @@ def _cost(groups: Sequence[Group], feedback: Sequence[Feedback], result: UpdateR
         tokens_generated=sum(len(a.rollout.completion_ids) for a in attempts),
         tokens_trained=result.tokens_trained,
         teacher_tokens=result.teacher_tokens,
-        critic_tokens=sum(f.critique.tokens for f in feedback if f.critique is not None),
+        critic_tokens=sum(critique.tokens for critique in critiques),
+        critic_tokens_stored=sum(critique.tokens for critique in critiques if critique.stored),
         untaught_rollouts=len(attempts) - taught,
     )
 
 
 def _dropped(groups: Sequence[Group], feedback: Sequence[Feedback]) -> dict[str, float]:
-    """Shares of the rollouts whose feedback could not be used, by reason."""
-    reasons = [one.dropped for one in feedback if one.dropped is not None]
+    """Shares of the rollouts whose feedback could not be used, by reason, and by fault of a critique.
+
+    A critique may have several faults, so those do not add up to the share without one.
+    """
+    reasons = Counter[str](one.dropped for one in feedback if one.dropped is not None)
+    critiques = [one.critique for one in feedback if one.critique is not None]
+    reasons.update(f"fault_{fault}" for one in critiques for fault in one.faults)
     completions = sum(len(group.attempts) for group in groups)
-    return {reason: reasons.count(reason) / completions for reason in sorted(set(reasons))}
+    return {reason: count / completions for reason, count in sorted(reasons.items())}
 
 
 def _times(seconds: Seconds) -> dict[str, float]:

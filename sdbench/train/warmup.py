@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from sdbench import models, problems, prompts, worked
+from sdbench import models, problems, prompts, split_file, worked
 from sdbench.config import Suite, WarmUp
 from sdbench.errors import ConfigError, DataError
 from sdbench.models import Model, student_view
@@ -57,6 +57,8 @@ def folder_of(suite: Suite, runs: Path) -> Path:
         "thinking": suite.thinking.student,
         "warmup": None if suite.warmup is None else suite.warmup.model_dump(),
     }
+    if suite.data.split is not None:
+        made_from["split"] = split_file.read(Path(suite.data.split)).sha256
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
     return runs / suite.name / "warm" / key
 
@@ -81,7 +83,7 @@ def warm_up(suite: Suite, folder: Path, progress: Callable[[int, float], None]) 
     if suite.train.threads:
         torch.set_num_threads(suite.train.threads)
     model = models.load(suite.model, "float32")
-    order = _order(problems.load(suite.task, "train", suite.data.train_problems), config)
+    order = _order(problems.of_suite(suite, "train", suite.data.train_problems), config)
     model.network.to(processes.open_state().device)
     optimizer = torch.optim.AdamW(model.network.parameters(), weight_decay=0.0)
     scorer = Scorer(model.network)

@@ -19,12 +19,13 @@ MODULES = {
 # From the ground up; a module imports from its own row or from rows before it.
 ROWS = (
     "records errors",
-    "config plugins rundir prompts traces worked provenance arithmetic organism sources",
-    "models gguf engines grading problems stats",
+    "config plugins rundir prompts traces worked provenance arithmetic organism sources split_file",
+    "models gguf engines grading problems stats audit",
     "conditions critics losses",
     "assembly",
     "train evaluate analyze report organism.pretrain",
-    "cli suite live dashboard eval_command",
+    "cli bench_group critic_bench suite live dashboard eval_command critique_command critique_source"
+    " curate",
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names.split()}
 KINDS = set(ROWS[3].split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,12 @@ def build(name: str, critic_model: Path) -> Callable[[], Critic]:
     """Builds this critic anew, with what it needs."""
     engine = {"name": "fake", "options": {"script": {"*": [SCRIPT]}}}
     options: Mapping[str, Mapping[str, object]] = {
-        "model": {"model": str(critic_model), "engine": engine, "max_tokens": 512}
+        "model": {
+            "model": str(critic_model),
+            "engine": engine,
+            "max_tokens": 512,
+            "audit": {"verbatim": 0.0, "refuse": []},  # the script is of no attempt in particular
+        }
     }
 
     def built() -> Critic:
@@ -90,14 +96,40 @@ def ids(attempts: Sequence[Attempt]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CRITICS)
-def test_critiques_are_of_the_attempts_in_their_order(
+def test_critiques_are_of_the_attempts_at_most_one_each(
     name: str, build: Callable[[], Critic], attempts: list[Attempt]
 ) -> None:
-    found = build().critique(attempts)
+    found = list(build().critique(attempts))
     told = [one.rollout_id for one in found]
-    assert told == [id for id in ids(attempts) if id in told]
+    assert set(told) <= set(ids(attempts))
+    assert len(set(told)) == len(told)
     assert told, "a critic that says nothing teaches nothing"
     assert {one.critic for one in found} == {name}
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_nothing_is_judged_before_it_is_wanted(
+    name: str, build: Callable[[], Critic], attempts: list[Attempt]
+) -> None:
+    """Critiques are a stream: the first can be had without the last."""
+    found = build().critique(attempts)
+    assert not isinstance(found, list)
+    first = next(found)
+    assert first.rollout_id in ids(attempts)
+    assert first.rollout_id not in {one.rollout_id for one in found}
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_an_identity_is_a_file_name_that_stays_the_same(
+    name: str, build: Callable[[], Critic], attempts: list[Attempt]
+) -> None:
+    """A critic without one costs nothing."""
+    one, other = build(), build()
+    assert one.identity == other.identity
+    if one.identity is None:
+        assert all(found.tokens == 0 for found in one.critique(attempts))
+    else:
+        assert re.fullmatch(rf"{name}-[0-9a-f]{{12}}", one.identity)
 
 
 @pytest.mark.parametrize("name", CRITICS)
@@ -132,8 +164,8 @@ def test_a_critic_can_be_closed_at_any_time(
 ) -> None:
     critic = build()
     critic.close()
-    before = critic.critique(attempts)
+    before = list(critic.critique(attempts))
     critic.close()
     critic.close()
-    assert critic.critique(attempts) == before
-    assert critic.critique([]) == []
+    assert list(critic.critique(attempts)) == before
+    assert list(critic.critique([])) == []

@@ -45,7 +45,7 @@ def test_a_file_names_its_suite(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("[data]", "[data]\ntest_problem = 1", r"unknown key in .*mine.toml 'data.test_problem'; "
-         r"allowed: data.test_problems, .*\(hint: did you mean 'data.test_problems'\?\)"),
+         r"allowed: .*data.test_problems, .*\(hint: did you mean 'data.test_problems'\?\)"),
         ("title =", "titel = 1\ntitle =", r"unknown key .*'titel'; allowed: .*mean 'title'"),
         ("k = 12", "", r"mine.toml: the key 'evaluation.k' is missing"),
         ("updates = 60", "updates = 0", r"mine.toml: train.updates = 0: .*greater than 0"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -273,11 +273,11 @@ class Unusable:
 
     identity = None
 
-    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
-        return [
-            Critique(one.rollout.id, "scripted", CritiqueCase.INCORRECT, "", 1, 3, ("quotes",))
-            for one in attempts
-        ]
+    def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
+        for one in attempts:
+            yield Critique(
+                one.rollout.id, "scripted", CritiqueCase.INCORRECT, "", 1, 3, ("quotes",)
+            )
 
     def close(self) -> None: ...
 

@@ -16,7 +16,7 @@ from word_problem_fixture import attempt_with, problem_with
 from sdbench import models, prompts, traces
 from sdbench.config import PluginConfig
 from sdbench.critics import model as model_critic
-from sdbench.critics.base import CriticSurroundings, said
+from sdbench.critics.base import CriticSurroundings, content_key, said
 from sdbench.critics.model import Config, ModelCritic, parse
 from sdbench.engines import fake
 from sdbench.engines.base import Request, Sampling
@@ -92,8 +92,8 @@ def tokens_of(model: Model, text: str) -> int:
 
 
 def other(attempt: Attempt, name: str) -> Attempt:
-    """The same attempt under another id."""
-    rollout = replace(attempt.rollout, id=name)
+    """The same attempt under another id, thought about otherwise."""
+    rollout = replace(attempt.rollout, id=name, text=f"<think>{name}</think>{ROLLOUT}")
     return replace(attempt, rollout=rollout, verdict=replace(attempt.verdict, id=name))
 
 
@@ -206,14 +206,12 @@ def test_what_cannot_be_read_is_asked_for_again(
 def test_only_the_unreadable_ones_are_asked_for_again(
     folder: Path, attempt: Attempt, heard: Heard
 ) -> None:
-    """All attempts in one batch; critiques come in the order of the attempts."""
+    """All attempts in one batch; a critique that needs no second try does not wait for others."""
     attempts = [other(attempt, name) for name in ("a", "b", "c")]
-    script = {"a": [GOOD], "b": ["no"], "c": ["no", GOOD]}
-    found = critic(folder, script=script).critique(attempts)
-    assert [[request.id for request in call] for call in heard.requests] == [
-        list("abc"),
-        ["b", "c"],
-    ]
+    a, b, c = map(content_key, attempts)
+    script = {a: [GOOD], b: ["no"], c: ["no", GOOD]}
+    found = list(critic(folder, script=script).critique(attempts))
+    assert [[request.id for request in call] for call in heard.requests] == [[a, b, c], [b, c]]
     assert [(one.rollout_id, one.case) for one in found] == [("a", "D"), ("b", None), ("c", "D")]
 
 
@@ -241,9 +239,10 @@ def test_a_prompt_that_does_not_fit_is_not_asked(
     """The other one is."""
     long = other(attempt, "long")
     long = replace(long, rollout=replace(long.rollout, text="1 + 1 = 2 " * 2000))
-    found = critic(folder, GOOD).critique([long, attempt])
+    found = list(critic(folder, GOOD).critique([long, attempt]))
     assert [(one.case, one.tokens > 0) for one in found] == [(None, False), ("D", True)]
-    assert [[request.id for request in call] for call in heard.requests] == [[attempt.rollout.id]]
+    assert [one.faults for one in found] == [("overlong",), ()]
+    assert [[request.id for request in call] for call in heard.requests] == [[content_key(attempt)]]
 
 
 def test_the_model_is_opened_when_it_is_needed_and_closed(
@@ -256,13 +255,13 @@ def test_the_model_is_opened_when_it_is_needed_and_closed(
     assert critique(made, attempt).case == "D"
     made.close()
     assert critique(made, attempt).case == "D"
-    assert made.critique([]) == []
+    assert list(made.critique([])) == []
 
 
 @pytest.mark.parametrize(
     ("style", "engine", "options", "message"),
     [
-        ("organism", "fake", {}, r"'organism' has no text for kind 'critic'; allowed: steps"),
+        ("plain", "fake", {}, r"'plain' has no text for kind 'critic'; allowed: organism, steps"),
         ("steps", "fak", {}, r"unknown engine 'fak'.*did you mean 'fake'"),
         ("steps", "fake", {"scrip": {}}, r"\[critic\] engine fake.*scrip.*did you mean 'script'"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -188,12 +188,12 @@ def test_an_overlong_critique_is_dropped_and_its_cost_is_known(
 class Scripted:
     """Critiques the first attempt, cannot be read on the second, and says nothing of the others."""
 
-    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+    identity = None
+
+    def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
         first, second, *_ = (attempt.rollout.id for attempt in attempts)
-        return [
-            Critique(second, "scripted", None, "I agree.", None, 7),
-            Critique(first, "scripted", CritiqueCase.INCORRECT, "<answer>6</answer>", 2, 5),
-        ]
+        yield Critique(second, "scripted", None, "I agree.", None, 7)
+        yield Critique(first, "scripted", CritiqueCase.INCORRECT, "<answer>6</answer>", 2, 5)
 
     def close(self) -> None: ...
 
@@ -225,11 +225,16 @@ def test_the_teacher_thinks_as_the_suite_says(tiny: Suite, tmp_path: Path) -> No
         assert found.max_length == 2048
 
 
-def test_the_critic_gets_the_suites_style_and_thinking(
+def test_the_critic_gets_what_is_the_suites(
     tiny: Suite, organism: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[CriticSurroundings] = []
     monkeypatch.setattr(oracle, "build", lambda config, given: seen.append(given))
-    update = {"prompts": "steps", "thinking": Thinking(critic=True, teacher=False)}
+    update = {
+        "prompts": "steps",
+        "thinking": Thinking(critic=True, teacher=False),
+        "model": "some/model",
+        "dtype": "bfloat16",
+    }
     assembly.surroundings(tiny.model_copy(update=update), organism)
-    assert seen == [CriticSurroundings("steps", thinking=True)]
+    assert seen == [CriticSurroundings("steps", True, "some/model", "bfloat16", tiny.engine)]

@@ -133,3 +133,13 @@ def test_a_run_that_continues_does_not_warn_again() -> None:
         whole = warnings(rows)
         rest = warnings(rows[cut:], Watch(rows[:cut]))
         assert rest == whole[cut:], cut
+
+
+def test_when_most_rollouts_are_dropped_it_is_said_once() -> None:
+    """At the third update, by the mean of three; exactly half is not most."""
+    half: Row = row() | {"feedback/critique": 0.3, "feedback/missing": 0.2}
+    most: Row = row() | {"feedback/critique": 0.3, "feedback/missing": 0.4}
+    assert not any(warnings([half] * 9))
+    found = warnings([row(), most, most, most, most])
+    assert [len(one) for one in found] == [0, 0, 0, 1, 0]
+    assert found[3] == ["70% of the rollouts are dropped, most of them as 'missing'"]

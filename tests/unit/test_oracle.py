@@ -126,5 +126,5 @@ def test_a_task_without_a_checker_is_refused_by_name(attempt_at: MakeAttempt) ->
     attempt = attempt_at(PROBLEM, WHOLE, 0)
     other = dataclasses.replace(attempt, problem=dataclasses.replace(attempt.problem, task="gsm8k"))
     with pytest.raises(CriticError, match=r"'gsm8k'; allowed: arithmetic"):
-        oracle.build(oracle.Config(), CriticSurroundings("organism")).critique([other])
+        oracle.build(oracle.Config(), CriticSurroundings("organism")).critique([other]).__next__()
     assert not oracle.judges("gsm8k")

@@ -20,7 +20,8 @@ from sdbench import stats
 from sdbench.errors import DataError
 from sdbench.evaluate.score import summarise
 from sdbench.report import compare, wording
-from sdbench.report.schema import Comparison, Pair
+from sdbench.report.schema import Comparison, CriticAudit, Pair
+from sdbench.report.sections import critics
 from sdbench.rundir import Row, RunDir, read_json, write_json
 
 SMALL = Shape(seeds=2, problems=13, k=4, validation_problems=5, validation_k=2)
@@ -150,6 +151,38 @@ def test_curves_do_without_the_evaluations_behind_them(tmp_path: Path) -> None:
 def test_only_conditions_with_a_teacher_have_advantages(comparison: Comparison) -> None:
     assert [one["condition"] for one in comparison["advantages"]] == ["critique"]
     assert [view["condition"] for view in comparison["examples"][0]["views"]] == ["critique"]
+
+
+def test_every_run_that_has_an_audit_shows_it(
+    folders: list[Path], comparison: Comparison, tmp_path: Path
+) -> None:
+    """As it was written, run by run; a report without any has no such section."""
+    shown = [(one["condition"], one["seed"]) for one in comparison["critics"]]
+    assert shown == [("critique", 0), ("critique", 1)]
+    (folder,) = (one for one in folders if one.parts[-2:] == ("critique", "seed1"))
+    written, one = read_json(RunDir(folder).audit), comparison["critics"][1]
+    assert {name: one[name] for name in ("critic", "attempts", "shares", "faults")} == {
+        name: written[name] for name in ("critic", "attempts", "shares", "faults")
+    }
+    assert one["ratio"] == cast(Row, written["lengths"])["ratio"]
+    without: Comparison = {**comparison, "critics": []}
+    assert critics.render(without) == critics.markdown(without) == ""
+
+
+def test_shares_nobody_could_judge_are_dashes_and_no_table_is_empty(
+    comparison: Comparison,
+) -> None:
+    first = comparison["critics"][0]
+    bare: CriticAudit = {
+        **first,
+        "shares": dict.fromkeys(first["shares"]),
+        "ratio": None,
+        "confusion": {},
+        "faults": {},
+    }
+    text = critics.markdown({**comparison, "critics": [bare]})
+    (row,) = (line for line in text.splitlines() if line.startswith("| critique, seed 0"))
+    assert row.split("|")[4:-1] == [f" {wording.NONE} "] * 8
 
 
 def test_completions_up_to_the_selected_checkpoint(comparison: Comparison) -> None:

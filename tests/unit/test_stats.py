@@ -8,8 +8,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 from lm_eval.api.metrics import mean_stderr
+from numpy.typing import NDArray
 
 from sdbench import stats
 from sdbench.errors import DataError
@@ -363,3 +365,84 @@ def test_variance_of_one_sample_follows_from_a_stored_metric() -> None:
     error = stats.estimate(stats.avg_by_problem(outcomes), outcomes).these_problems_standard_error
     assert error is not None
     assert 2 * 4 * error**2 == pytest.approx((1 / 4 + 1 / 3) / 2, abs=1e-15)
+
+
+def test_a_pooled_mean_by_hand() -> None:
+    """Sums 1 and 0 over 1 and 2 samples: R = 1/3, mean number 1.5; 1/3 + (1 - 1/3) / 1.5 = 7/9 and
+    1/3 - (2/3) / 1.5 = -1/9 lie 4/9 from R, so the error is sqrt(2 (4/9)^2 / 2) = 4/9.
+    """
+    found = stats.pooled_estimate({"a": [1.0], "b": [0.0, 0.0], "c": []})
+    assert found.value == pytest.approx(1 / 3, abs=1e-15)
+    assert found.standard_error == pytest.approx(4 / 9, abs=1e-15)
+    assert found.problems == 2
+    assert found.high is not None
+    assert found.high == pytest.approx(1 / 3 + 12.706204736 * 4 / 9, abs=1e-8)
+
+
+def test_a_pooled_mean_of_equal_numbers_is_the_mean_of_means() -> None:
+    samples = {"a": [1.0, 0.0], "b": [1.0, 1.0], "c": [0.0, 0.0]}
+    by_problem = {"a": 0.5, "b": 1.0, "c": 0.0}
+    pooled, plain = asdict(stats.pooled_estimate(samples)), asdict(stats.estimate(by_problem))
+    assert pooled == pytest.approx(plain, abs=1e-12)
+
+
+def test_a_pooled_mean_of_one_problem_has_no_interval() -> None:
+    found = stats.pooled_estimate({"a": [1.0, 0.0]})
+    assert (found.value, found.standard_error, found.low) == (0.5, None, None)
+    with pytest.raises(DataError, match="no sample"):
+        stats.pooled_estimate({"a": []})
+    with pytest.raises(DataError, match="'a' is nan"):
+        stats.pooled_estimate({"a": [math.nan], "b": [1.0]})
+
+
+def ratio(sums_RC: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        quotient_R: NDArray[np.float64] = sums_RC[:, 0] / sums_RC[:, 1]
+    return quotient_R
+
+
+def test_a_bootstrap_of_sums_by_hand() -> None:
+    """Of two problems, aa and bb are a quarter of the draws each, so the ends are theirs: 1 and 0."""
+    found = stats.bootstrap_of_sums({"a": [1, 1], "b": [0, 1]}, ratio)
+    assert found == Interval(0.0, 1.0)
+    assert stats.bootstrap_of_sums({"b": [0, 1], "a": [1, 1]}, ratio) == found
+    assert stats.bootstrap_of_sums({"a": [1, 2], "b": [2, 4]}, ratio) == Interval(0.5, 0.5)
+    assert stats.bootstrap_of_sums({"a": [1, 2]}, ratio) is None
+
+
+def test_a_bootstrap_whose_draws_often_have_no_value_gives_none() -> None:
+    """Nothing of b is counted: bb, a quarter of the draws, has no ratio. Of eleven, few lack one."""
+    assert stats.bootstrap_of_sums({"a": [1, 1], "b": [0, 0]}, ratio) is None
+    some = {f"a{n}": [n % 2, 1] for n in range(10)} | {"b": [0, 0]}
+    found = stats.bootstrap_of_sums(some, ratio)
+    assert found is not None and 0 < found.low < 0.5 < found.high < 1
+
+
+def test_what_cannot_be_drawn_from_is_refused() -> None:
+    with pytest.raises(DataError, match="no problem"):
+        stats.bootstrap_of_sums({}, ratio)
+    with pytest.raises(DataError, match="not finite"):
+        stats.bootstrap_of_sums({"a": [math.inf, 1], "b": [0, 1]}, ratio)
+
+
+@pytest.mark.parametrize(("score", "low", "high"), [(0.0, 0.0, 0.2180), (1.0, 0.7820, 1.0)])
+def test_shares_that_are_all_alike_have_an_exact_interval(
+    score: float, low: float, high: float
+) -> None:
+    """Of 15 problems: 1 - 0.025^(1/15) = 0.2180, as Clopper and Pearson give for 0 of 15."""
+    same = {f"p{n}": score for n in range(15)}
+    found = stats.estimate(same, share=True)
+    assert (found.value, found.standard_error) == (score, 0.0)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+    pooled = stats.pooled_estimate({p: [s, s] for p, s in same.items()}, share=True)
+    assert (pooled.low, pooled.high) == (found.low, found.high)
+    plain = stats.estimate(same)
+    assert (plain.low, plain.high) == (score, score), "what is no share has no end to go to"
+    between = stats.estimate({"a": 0.5, "b": 0.5}, share=True)
+    assert (between.low, between.high) == (0.5, 0.5)
+
+
+def test_where_no_problem_differs_nothing_is_known_of_what_could_be_seen() -> None:
+    """A minimum detectable effect of 0 would say that any difference would have been seen."""
+    found = stats.paired_difference([{"a": 0.0, "b": 0.0}], [{"a": 0.0, "b": 0.0}])
+    assert (found.value, found.p_value, found.minimum_detectable) == (0.0, 1.0, None)

@@ -32,7 +32,7 @@ ARCHITECTURE: dict[str, Kind] = {
 # Arms to which rollouts that are all wrong and have no steps give nothing to learn from.
 STILL = {
     *("grpo", "grpo_matched_rollouts", "sibling", "critique_correct_only"),
-    *("critique_wrong_step",),
+    *("critique_wrong_step", "self_critique"),
 }
 FREE = "reference_free"  # its teacher is the student itself, up to rounding
 SMALL = [
@@ -43,6 +43,7 @@ WRITTEN = r"<case>D</case><step_1>2 + 2 = 4</step_1><answer>\\boxed{4}</answer>"
 MODEL_CRITIC = [
     'critic.options.engine={name="fake", options={script={"*"=["' + WRITTEN + '"]}}}',
     "critic.options.max_tokens=64",
+    "critic.options.audit={verbatim=0, refuse=[]}",  # it is of no rollout in particular
 ]
 LOCAL = ["data.train_problems=5", "data.validation_problems=3", "data.test_problems=6"]
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -171,6 +171,7 @@ def test_the_ledger_counts_what_the_logs_hold(arm: str, runs: dict[str, RunDir])
         "tokens_trained": sum(int(str(tokens[name])) for name in taught),
         "teacher_tokens": found["teacher_tokens"],
         "critic_tokens": 0,
+        "critic_tokens_stored": 0,
         "untaught_rollouts": len(rollouts) - len(taught),
     }
     assert (int(str(found["teacher_tokens"])) > 0) == (arm in DISTILLED)
@@ -459,10 +460,12 @@ def test_an_adapters_run_resumes_exactly(arm: str, tmp_path: Path) -> None:
 class Counting:
     """The oracle, which keeps the rollouts it was paid for."""
 
+    identity = None
+
     def __init__(self) -> None:
         self.asked: list[Attempt] = []
 
-    def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+    def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
         self.asked += attempts
         return oracle.Oracle().critique(attempts)
 
@@ -508,7 +511,7 @@ def test_dropped_feedback_is_counted_and_not_trained_on(
     """Of each update's 4 rollouts the critic has nothing to say of the first."""
 
     class Silent(Counting):
-        def critique(self, attempts: Sequence[Attempt]) -> list[Critique]:
+        def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
             return super().critique(attempts[1:])
 
     monkeypatch.setattr(oracle, "build", lambda config, surroundings: Silent())

@@ -99,7 +99,11 @@ def style_of(comparison: Comparison, condition: str) -> Style:
     if condition == "base":
         return BASE
     names = sorted(r["condition"] for r in comparison["leaderboard"] if r["condition"] != "base")
-    place = names.index(condition)
+    return style_at(names.index(condition))
+
+
+def style_at(place: int) -> Style:
+    """The look of whatever has this place, from 0, among the names of its figure."""
     return Style(f"c-{place % PALETTE}", SHAPES[place % len(SHAPES)])
 
 
@@ -171,7 +175,12 @@ def _corners(style: Style) -> list[tuple[float, float]]:
 
 def key(comparison: Comparison, condition: str) -> Markup:
     """A condition's marker to stand in running text or in a table."""
-    drawn = marker(style_of(comparison, condition), 8, 8, 5)
+    return key_in(style_of(comparison, condition))
+
+
+def key_in(style: Style) -> Markup:
+    """A marker to stand in running text or in a table."""
+    drawn = marker(style, 8, 8, 5)
     return element(
         "svg", drawn, css="key", viewBox="0 0 16 16", width=16, height=16, aria_hidden="true"
     )

@@ -25,6 +25,7 @@ COUNTS = {
     "tokens_trained": "Trained",
     "teacher_tokens": "Teacher read",
     "critic_tokens": "Critic",
+    "critic_tokens_stored": "Of it stored",
     "untaught_rollouts": "Untaught",
 }
 ABOUT = {
@@ -33,6 +34,7 @@ ABOUT = {
     "tokens_trained": "Completion tokens with a gradient",
     "teacher_tokens": "Tokens the teacher read, prompts included",
     "critic_tokens": "Tokens the critic read and wrote; 0 for a critic that is no model",
+    "critic_tokens_stored": "Of these, tokens of critiques that had been bought before",
     "untaught_rollouts": "Completions that trained nothing: no teacher, and no advantage or one of 0",
 }
 
