@@ -338,7 +338,10 @@ def _policy(
 
 
 def _claim(run: RunDir, suite: Suite, arm: Arm, seed: int, training_set: Sequence[Problem]) -> None:
-    """Writes the manifest of a new run, or checks that an old one asks for the same."""
+    """Writes the manifest of a new run, or checks that an old one asks for the same.
+
+    Other arms of the suite may have come or gone since; its own settings are compared by themselves.
+    """
     asked: Row = {
         "suite": suite.model_dump(mode="json"),
         "condition": arm.name,
@@ -368,14 +371,21 @@ def _claim(run: RunDir, suite: Suite, arm: Arm, seed: int, training_set: Sequenc
         }
         write_json(run.manifest, row)
         return
-    found = run.read_manifest()
-    for key, value in asked.items():
-        if found.get(key) != value:
-            where, old, new = _first_difference(key, found.get(key), value)
+    held, wanted = _without_arms(run.read_manifest()), _without_arms(asked)
+    for key, value in wanted.items():
+        if held.get(key) != value:
+            where, old, new = _first_difference(key, held.get(key), value)
             raise ConfigError(
                 f"{run.root} holds a run with {where} = {old!r}, asked for {new!r}",
                 hint="give another --out, or the same settings to continue",
             )
+
+
+def _without_arms(manifest: Row) -> Row:
+    suite = manifest.get("suite")
+    if not isinstance(suite, dict):
+        return manifest
+    return {**manifest, "suite": {k: v for k, v in suite.items() if k != "condition"}}
 
 
 def _name_of(run: RunDir) -> str:

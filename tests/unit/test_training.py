@@ -232,7 +232,7 @@ def test_another_seed_is_another_run(runs: dict[str, RunDir], tmp_path: Path) ->
         ("critique", SEED + 1, "train.updates=3", "seed"),
         ("critique", SEED, "train.updates=4", r"suite\.train\.updates = 3, asked for 4"),
         ("critique", SEED, "sampling.temperature=0.5", r"suite\.sampling\.temperature"),
-        ("critique", SEED, "condition.critique.loss=jsd", r"suite\.condition\.critique\.loss"),
+        ("critique", SEED, "condition.critique.loss=jsd", r"condition_config\.loss"),
         ("critique", SEED, "data.train_problems=11", r"suite\.data\.train_problems"),
     ],
 )
@@ -243,6 +243,17 @@ def test_other_settings_on_the_same_folder_are_refused_by_key(
     before = run.manifest.read_bytes()
     with pytest.raises(ConfigError, match=rf"holds a run with {key}.*hint: give another --out"):
         train(short(override), arm, seed, run.root, ignore)
+    assert run.manifest.read_bytes() == before
+
+
+def test_an_arm_that_came_later_does_not_keep_a_run_from_continuing(
+    runs: dict[str, RunDir],
+) -> None:
+    """Nor one that was changed; the run's own arm is what it was."""
+    run = runs["critique"]
+    before = run.manifest.read_bytes()
+    changed = ["condition.later.uses=grpo", "condition.grpo.group_size=5"]
+    train(short(*changed), "critique", SEED, run.root, ignore)
     assert run.manifest.read_bytes() == before
 
 
