@@ -66,6 +66,14 @@ CorrectOnly = Annotated[
 IncorrectOnly = Annotated[
     bool, typer.Option("--incorrect-only", help="Trains on rollouts with a wrong answer alone.")
 ]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="CONDITION",
+        help="Compares each condition with this one; by default all pairs.",
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write.")]
 
 
@@ -335,6 +343,7 @@ def report_command(
     task: Annotated[
         str | None, typer.Option(help="Which task to compare, if runs were evaluated on several.")
     ] = None,
+    against: AgainstOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compares evaluated runs: index.html, report.md, comparison.json, leaderboard.csv."""
@@ -343,7 +352,7 @@ def report_command(
     folders = [folder for path in runs for folder in _run_folders(path)]
     target = out or Path("reports") / "latest"
     command = shlex.join(["sdbench", *sys.argv[1:]])
-    comparison = compare.build(folders, title or _title(folders[0]), command, task)
+    comparison = compare.build(folders, title or _title(folders[0]), command, task, against)
     render.write(comparison, target)
     _print_comparison(comparison, target, as_json)
 
@@ -365,13 +374,15 @@ def bench_command(
         "runs"
     ),
     report: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+    against: AgainstOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Trains, evaluates and reports the whole matrix of a suite, skipping what is done."""
     from sdbench import live
     from sdbench.config import load_suite
+    from sdbench.plugins import unknown
     from sdbench.report import compare, render
-    from sdbench.suite import cells, default_jobs, run_matrix
+    from sdbench.suite import BASE, cells, default_jobs, run_matrix
 
     _at_least_one("seeds", seeds)
     _at_least_one("jobs", jobs)
@@ -380,6 +391,8 @@ def bench_command(
     resolved, arms = _restricted(
         resolved, arms, correct_only=correct_only, incorrect_only=incorrect_only
     )
+    if against is not None and against not in (*arms, BASE):
+        raise unknown("condition for --against", against, [*arms, BASE])
     matrix = cells(resolved, arms, range(seeds), out)
     _quiet_libraries()
     resolved = _warmed(resolved, out)
@@ -387,7 +400,8 @@ def bench_command(
         run_matrix(resolved, matrix, jobs or default_jobs(resolved), news)
     target = report or out / resolved.name / "report"
     command = shlex.join(["sdbench", *sys.argv[1:]])
-    comparison = compare.build([cell.folder for cell in matrix], resolved.title, command)
+    folders = [cell.folder for cell in matrix]
+    comparison = compare.build(folders, resolved.title, command, against=against)
     render.write(comparison, target)
     _print_comparison(comparison, target, as_json)
 

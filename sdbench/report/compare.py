@@ -50,7 +50,13 @@ from sdbench.rundir import JsonValue, Row
 ORGANISM = "organism"
 
 
-def build(runs: Sequence[Path], title: str, command: str, task: str | None = None) -> Comparison:
+def build(
+    runs: Sequence[Path],
+    title: str,
+    command: str,
+    task: str | None = None,
+    against: str | None = None,
+) -> Comparison:
     """Compares runs.
 
     Args:
@@ -59,13 +65,14 @@ def build(runs: Sequence[Path], title: str, command: str, task: str | None = Non
         title: The report's title.
         command: What repeats the report.
         task: Whose results are compared; None for the task that the runs were made for.
+        against: The condition that each of the others is compared with; None compares all pairs.
 
     Returns:
         The contents of `comparison.json`.
 
     Raises:
         DataError: no folder, a folder that is missing, is no run or has no evaluation, or runs that
-            were not evaluated on this task or not on the same problems.
+            were not evaluated on this task or not on the same problems, or none of `against`.
     """
     found = read_all(runs, task)
     by_condition: dict[str, list[Run]] = {}
@@ -76,7 +83,7 @@ def build(runs: Sequence[Path], title: str, command: str, task: str | None = Non
         (_leaderboard_row(group) for group in by_condition.values()),
         key=lambda row: -row["selected"][f"avg@{first.test.k}"]["value"],
     )
-    pairs = pairs_of(by_condition, first.test.k)
+    pairs = pairs_of(by_condition, first.test.k, against)
     trial = any(run.test.trial or run.test_last.trial for run in found)
     return {
         "title": title,
@@ -90,6 +97,7 @@ def build(runs: Sequence[Path], title: str, command: str, task: str | None = Non
         "headline": wording.headline(leaderboard, pairs, first.test.k, trial=trial),
         "runs": [_run_entry(run) for run in found],
         "leaderboard": leaderboard,
+        "against": against,
         "pairs": pairs,
         "scaling": [scaling(group) for group in by_condition.values()],
         "endings": [endings(group) for group in by_condition.values()],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from sdbench import stats
+from sdbench.errors import DataError
 from sdbench.report import wording
 from sdbench.report.runs import ByProblem, Run, mean_over_seeds, these_problems_error
 from sdbench.report.schema import Flips, Needed, Pair, Span
@@ -28,12 +29,32 @@ class _Scores:
     k: int
 
 
-def pairs_of(by_condition: Mapping[str, Sequence[Run]], k: int) -> list[Pair]:
-    """All pairs in the order of the conditions, so that what was not trained comes second."""
+def pairs_of(
+    by_condition: Mapping[str, Sequence[Run]], k: int, against: str | None = None
+) -> list[Pair]:
+    """Pairs in the order of the conditions, so that what was not trained comes second.
+
+    Args:
+        by_condition: The runs.
+        k: Samples a problem.
+        against: The condition that each of the others is subtracted from; None for all pairs.
+
+    Raises:
+        DataError: `against` is none of them.
+    """
+    if against is not None and against not in by_condition:
+        raise DataError(
+            f"no run of condition {against!r} to compare with; found: {', '.join(by_condition)}"
+        )
     scores = {condition: _scores(group, k) for condition, group in by_condition.items()}
+    names = (
+        combinations(scores, 2)
+        if against is None
+        else ((against, other) for other in scores if other != against)
+    )
     found = {
         (first, second): stats.paired_difference(scores[first].by_seed, scores[second].by_seed)
-        for first, second in combinations(scores, 2)
+        for first, second in names
     }
     adjusted = stats.holm({f"{a} - {b}": one.p_value for (a, b), one in found.items()})
     return [

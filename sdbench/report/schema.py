@@ -330,7 +330,8 @@ class Selection(TypedDict):
 class Comparison(TypedDict):
     """The whole of `comparison.json`.
 
-    `trial` says that only the first problems were taken, to try something out.
+    `trial` says that only the first problems were taken, to try something out; `against` names the
+    condition that each of the others is compared with, None where all pairs are.
     """
 
     title: str
@@ -344,6 +345,7 @@ class Comparison(TypedDict):
     headline: list[str]
     runs: list[RunEntry]
     leaderboard: list[LeaderboardRow]
+    against: str | None
     pairs: list[Pair]
     scaling: list[Scaling]
     endings: list[Endings]

@@ -42,6 +42,7 @@ SHRUNK = [
         (["report", "nowhere"], ["nowhere", "run folders"]),
         (["report", "."], ["no manifest.json"]),
         (["bench", "tiny", "--seeds", "0"], ["--seeds 0"]),
+        (["bench", "tiny", "--against", "critic"], ["--against", "did you mean 'critique'"]),
         (["bench", "tiny", "--conditions", "critique,grop"], ["'grop'", "grpo"]),
         (["list", "models"], ["models", "conditions"]),
         (["organism", "pretrain", "--out", "here", "--updates", "0"], ["--updates 0"]),

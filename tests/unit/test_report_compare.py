@@ -101,6 +101,23 @@ def test_conditions_stand_in_order_of_their_score(comparison: Comparison) -> Non
     assert scores == sorted(scores, reverse=True)
 
 
+def test_each_condition_is_compared_with_one_if_asked(
+    folders: list[Path], comparison: Comparison
+) -> None:
+    """Two pairs instead of three, so Holm corrects for two; each figure is that of all pairs."""
+    asked = compare.build(folders, "t", "c", against="critique")
+    assert [(pair["first"], pair["second"]) for pair in asked["pairs"]] == [
+        ("critique", "grpo"),
+        ("critique", "base"),
+    ]
+    adjusted = stats.holm({str(i): pair["p"] for i, pair in enumerate(asked["pairs"])})
+    assert [pair["p_holm"] for pair in asked["pairs"]] == list(adjusted.values())
+    differences = [pair["difference"] for pair in comparison["pairs"][:2]]
+    assert [pair["difference"] for pair in asked["pairs"]] == differences
+    with pytest.raises(DataError, match="no run of condition 'critic'.*found: critique, grpo"):
+        compare.build(folders, "t", "c", against="critic")
+
+
 def test_all_pairs_are_compared_and_the_untrained_model_comes_second(
     comparison: Comparison,
 ) -> None:

@@ -16,8 +16,8 @@ READ = (
     "Each row subtracts the second condition from the first, problem by problem, so that problems "
     "hard for both cancel out. The p-value (signs of the problems' differences flipped) and the "
     "first interval (thick) hold for these trained models; the second (thin) draws training seeds "
-    "as well. A difference counts if it survives Holm's correction for all pairs at 5 % (filled). "
-    "Detectable is the smallest true difference that this many problems show with 80 % power in a "
+    "as well. A difference counts if it survives Holm's correction for all these pairs at 5 % "
+    "(filled). Detectable is the smallest true difference that this many problems show with 80 % power in a "
     "single test of these trained models at 5 %; what lies below it (grey band) would likely stay "
     "hidden. Correction and new training seeds raise it."
 )
@@ -25,7 +25,7 @@ PLAIN = (
     "Each row subtracts the second model from the first, problem by problem, so that problems hard "
     "for both cancel out. The p-value (signs of the problems' differences flipped) and the interval "
     "hold for problems of this kind. A difference counts if it survives Holm's correction for all "
-    "pairs at 5 % (filled). Detectable is the smallest true difference that this many problems show "
+    "these pairs at 5 % (filled). Detectable is the smallest true difference that this many problems show "
     "with 80 % power in a single test at 5 %; what lies below it (grey band) would likely stay "
     "hidden. Correction raises it."
 )
@@ -78,7 +78,7 @@ def _table(comparison: Comparison) -> Table:
         Column("Points", "Percentage points of Avg, 95 % t interval over problems"),
         Column("Interval with seeds", "Interval over problems and training seeds"),
         Column("p", "Two-sided, by flipping signs"),
-        Column("Holm p", "Corrected for all pairs"),
+        Column("Holm p", "Corrected for all these pairs"),
         Column("Detectable", "Smallest true difference shown with 80 % power, points"),
         Column("Finding", numeric=False),
     )

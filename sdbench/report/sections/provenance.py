@@ -82,7 +82,17 @@ def _general(comparison: Comparison) -> list[str]:
         said.append(SHARED)
     if any(not row["trained"] and row["condition"] != "base" for row in rows) and len(rows) > 1:
         said.append(SAME_QUESTIONS)
-    return [*said, ALL_PAIRS] if comparison["pairs"] else said
+    return [*said, _compared(comparison)] if comparison["pairs"] else said
+
+
+def _compared(comparison: Comparison) -> str:
+    against = comparison["against"]
+    if against is None:
+        return ALL_PAIRS
+    return (
+        f"As was asked, each condition is compared with {against} and none with another; the"
+        " correction is for these pairs."
+    )
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
