@@ -114,7 +114,7 @@ def test_each_condition_is_compared_with_one_if_asked(
     assert [pair["p_holm"] for pair in asked["pairs"]] == list(adjusted.values())
     differences = [pair["difference"] for pair in comparison["pairs"][:2]]
     assert [pair["difference"] for pair in asked["pairs"]] == differences
-    with pytest.raises(DataError, match="no run of condition 'critic'.*found: critique, grpo"):
+    with pytest.raises(DataError, match=r"no run of condition 'critic'.*found: critique, grpo"):
         compare.build(folders, "t", "c", against="critic")
 
 
