@@ -18,16 +18,16 @@ READ = (
     "first interval (thick) hold for these trained models; the second (thin) draws training seeds "
     "as well. A difference counts if it survives Holm's correction for all these pairs at 5 % "
     "(filled). Detectable is the smallest true difference that this many problems show with 80 % "
-    "power in a single test of these trained models at 5 %; what lies below it (grey band) would likely stay "
-    "hidden. Correction and new training seeds raise it."
+    "power in a single test of these trained models at 5 %; what lies below it (grey band) would "
+    "likely stay hidden. Correction and new training seeds raise it."
 )
 PLAIN = (
     "Each row subtracts the second model from the first, problem by problem, so that problems hard "
     "for both cancel out. The p-value (signs of the problems' differences flipped) and the interval "
     "hold for problems of this kind. A difference counts if it survives Holm's correction for all "
     "these pairs at 5 % (filled). Detectable is the smallest true difference that this many "
-    "problems show with 80 % power in a single test at 5 %; what lies below it (grey band) would likely stay "
-    "hidden. Correction raises it."
+    "problems show with 80 % power in a single test at 5 %; what lies below it (grey band) would "
+    "likely stay hidden. Correction raises it."
 )
 NEEDED = (
     "The second table asks how many problems of this kind would show a true difference of 2 and of "
