@@ -16,6 +16,8 @@ from sdbench.conditions.base import Arm, Surroundings
 from sdbench.config import Frozen, PluginConfig, Suite, validate
 from sdbench.critics._store import Stored
 from sdbench.critics.base import Critic, CriticSurroundings
+from sdbench.critics.model import SOLVER
+from sdbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -82,10 +84,22 @@ def loss(suite: Suite, arm: Arm) -> Loss:
     """The loss that an arm trains with.
 
     Raises:
-        ConfigError: no such loss, or an option it does not have.
+        ConfigError: no such loss, an option it does not have, one that would leave unread what the
+            condition gives, or an anchor where nothing is drawn that could estimate it.
     """
     name = arm.config.loss
     module = plugins.load(plugins.Kind.LOSS, name)
+    unread = sorted(arm.config.gives - module.READS)
+    if unread:
+        raise ConfigError(
+            f"suite {suite.name}: the loss {name!r} does not read what [condition.{arm.name}] gives:"
+            f" {', '.join(unread)}; allowed: {', '.join(_losses_for(arm))}"
+        )
+    if suite.train.anchor_weight and "demonstration" in arm.config.gives:
+        raise ConfigError(
+            f"suite {suite.name}: train.anchor_weight = {suite.train.anchor_weight} is estimated at"
+            f" tokens that the policy drew, and [condition.{arm.name}] trains on others; allowed: 0"
+        )
     options = {**suite.loss.get(name, {}), **arm.config.loss_options}
     return cast("Loss", module.build(_options(module, options, suite, f"loss.{name}")))
 
@@ -117,6 +131,34 @@ def critic(
     return built if store is None or built.identity is None else Stored(built, store, run)
 
 
+def critic_of(suite: Suite, arm: Arm | None) -> PluginConfig:
+    """The critic of an arm.
+
+    Args:
+        suite: The suite.
+        arm: An arm; None for the suite's critic.
+
+    Returns:
+        The suite's, or the arm's own. If that is the same plugin, what it leaves unsaid is as the
+        suite says; a nested table of its own, such as `audit`, takes the place of the suite's. But a
+        suite's `dtype` was chosen for another model than the solver, which has one of its own.
+    """
+    own = None if arm is None else arm.config.critic
+    if own is None:
+        return suite.critic
+    if own.name != suite.critic.name:
+        return own
+    inherited = dict(suite.critic.options)
+    if own.options.get("model") == SOLVER:
+        inherited.pop("dtype", None)
+    return PluginConfig(name=own.name, options={**inherited, **own.options})
+
+
+def _losses_for(arm: Arm) -> list[str]:
+    names = plugins.names(plugins.Kind.LOSS)
+    return [n for n in names if arm.config.gives <= plugins.load(plugins.Kind.LOSS, n).READS]
+
+
 def surroundings(
     suite: Suite,
     model: Model,
@@ -130,15 +172,14 @@ def surroundings(
     Args:
         suite: The suite.
         model: The solver.
-        arm: Whose critic it is, if the arm names one; else, and for None, it is the suite's.
+        arm: Whose critic it is, as `critic_of` has it.
         store: Folder in which critiques that cost something are kept and found; None for nowhere.
         run: Who buys them; see `critics._store`.
 
     Raises:
         ConfigError: no such critic, or an option it does not have.
     """
-    named = suite.critic if arm is None or arm.config.critic is None else arm.config.critic
-    judge = critic(suite, named, store=store, run=run)
+    judge = critic(suite, critic_of(suite, arm), store=store, run=run)
 
     def encode_teacher(
         kind: prompts.ContextKind, problem: Problem, context: str

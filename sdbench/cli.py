@@ -221,6 +221,7 @@ def eval_command(
     A run folder gets all checkpoints on validation, then the selected and the last on test.
     """
     from sdbench import eval_command, live
+    from sdbench.config import listed
     from sdbench.evaluate.sample import Engines
     from sdbench.grading import Grader
 
@@ -235,11 +236,10 @@ def eval_command(
             found = eval_command.regrade_all([Path(path) for path in paths], grader)
         _print(found.row, found.text, as_json)
         return
-    named = tuple(tasks.split(",")) if tasks else ()
     choice = eval_command.Choice(
         suite=suite,
         overrides=tuple(overrides or ()),
-        tasks=named,
+        tasks=tuple(listed(tasks)),
         split=split,
         k=k,
         limit=limit,
@@ -282,7 +282,8 @@ def critique_command(
     """Audits critiques: how faithful they are, and how often right; or has a critic write them.
 
     A row of a file holds prompt, answer and response, and may hold solution, critique, case and
-    first_wrong_step. What a critic wrote is kept below runs/critiques and never asked for again.
+    first_wrong_step. What a critic wrote is kept in runs/critiques, or beside the run's suite if
+    `sdbench bench` keeps it there, and never asked for again.
     """
     from sdbench import critique_command, live
     from sdbench.critique_source import Choice
@@ -433,6 +434,7 @@ def bench_critics_command(
     as_json: JsonOption = False,
 ) -> None:
     """Tests how well a critic finds the first wrong step of traces of which it is known."""
+    from sdbench.config import listed
     from sdbench.critic_bench import command
 
     _at_least_one("limit", limit)
@@ -441,7 +443,7 @@ def bench_critics_command(
         command.Choice(
             critic=critic,
             options=tuple(options or ()),
-            data=tuple(data.split(",")),
+            data=tuple(listed(data)),
             limit=limit,
             out=out,
             beside=tuple(beside or ()),
@@ -532,8 +534,9 @@ def _nothing(_: int, __: object) -> None:
 
 def _arms(suite: Suite, conditions: str | None) -> list[str]:
     from sdbench.conditions.base import names, resolve
+    from sdbench.config import listed
 
-    arms = conditions.split(",") if conditions else list(suite.condition) or names(suite)
+    arms = listed(conditions) or list(suite.condition) or names(suite)
     for arm in arms:
         resolve(suite, arm)
     return list(dict.fromkeys(arms))

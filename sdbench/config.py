@@ -312,7 +312,8 @@ def _path_of(name: str, beside: Path | None = None) -> Path:
 
 def _table(path: Path, extended_by: tuple[Path, ...] = ()) -> Row:
     """A suite's tables over those of the suite that it extends."""
-    if path in extended_by:
+    resolved = path.resolve()
+    if resolved in extended_by:
         raise ConfigError(f"suite {path} extends itself")
     try:
         table = cast(Row, tomllib.loads(path.read_text(encoding="utf-8")))
@@ -321,12 +322,17 @@ def _table(path: Path, extended_by: tuple[Path, ...] = ()) -> Row:
     extends = table.pop("extends", None)
     if extends is None:
         return table
-    below = _table(_path_of(str(extends), path), (*extended_by, path))
+    below = _table(_path_of(str(extends), path), (*extended_by, resolved))
     return _over(below, table)
 
 
 def _over(below: Row, above: Row) -> Row:
-    """Tables merged key by key; where both hold a value, the one above."""
+    """Tables merged key by key; where both hold a value, the one above.
+
+    Where the one above names another plugin, the options below are not that plugin's, and go.
+    """
+    if _is_plugin(below) and _is_plugin(above) and below["name"] != above["name"]:
+        return above
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -334,6 +340,11 @@ def _over(below: Row, above: Row) -> Row:
             _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
         )
     return merged
+
+
+def _is_plugin(table: Row) -> bool:
+    """Whether a table is that of a `PluginConfig`; a suite's own `name` stands among other keys."""
+    return "name" in table and table.keys() <= PluginConfig.model_fields.keys()
 
 
 def validate(model: type[ModelT], table: object, place: str) -> ModelT:
@@ -346,6 +357,11 @@ def validate(model: type[ModelT], table: object, place: str) -> ModelT:
         return model.model_validate(table)
     except ValidationError as error:
         raise _first_fault(model, error, place) from error
+
+
+def listed(names: str | None) -> list[str]:
+    """The names of a list that is separated by commas, blanks or none beside them."""
+    return [name.strip() for name in names.split(",")] if names else []
 
 
 def apply_override(table: Row, override: str, option: str = "--set") -> None:

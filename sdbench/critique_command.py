@@ -3,7 +3,8 @@
 In: a run folder or a JSONL file. Out: `critiques.jsonl`, a row for each critique with what the audit
 found, and `audit.json`, shares over them. Without a critic the critiques are those that are there: what
 a run was trained on, or the file's own. With one, it writes them, through the store of critiques, so a
-command that was interrupted pays for nothing twice.
+command that was interrupted pays for nothing twice; its results lie apart from the source's own and
+from those of every critic that may write otherwise.
 
 What is wrong with an attempt is known of arithmetic, whose steps are checked exactly, and of rows that
 say `first_wrong_step`. The critic `aligned`, which can err, is no truth; where it can judge, how often a
@@ -21,15 +22,15 @@ from typing import cast
 
 from sdbench import assembly
 from sdbench.audit import Judgement, audit, summarise
-from sdbench.config import PluginConfig, Suite, apply_override
+from sdbench.config import PluginConfig, apply_override
 from sdbench.critics import aligned, oracle
+from sdbench.critics.base import Critic
 from sdbench.critique_source import Choice, Source, of_file, of_run
 from sdbench.errors import DataError
 from sdbench.grading import Grader
 from sdbench.records import Attempt, Critique
-from sdbench.rundir import Row, RunDir, critique_store, to_row, write_json, write_rows
+from sdbench.rundir import Row, RunDir, to_row, write_json, write_rows
 
-RUNS = Path("runs")
 LENGTH = "length over the attempt's"
 WORDS = {
     "parsed": "can be read",
@@ -70,15 +71,17 @@ def run(path: Path, choice: Choice, grader: Grader, bar: Bar) -> Outcome:
         CriticError: the critic cannot judge the task.
     """
     source = of_run(RunDir(path), choice) if path.is_dir() else of_file(path, choice, grader)
-    named = None if choice.critic is None else _critic(source.suite, choice)
-    if named is None and not source.given:
+    if choice.critic is None and not source.given:
         raise DataError(
             f"{path} holds no critique to audit", hint="add --critic, such as --critic oracle"
         )
-    found = source.given if named is None else _written(source, named, bar)
+    critic = None if choice.critic is None else _critic(source, choice, choice.critic)
+    found = source.given if critic is None else _written(source, critic, bar)
+    below = "" if critic is None else f"critics/{critic.identity or choice.critic}"
+    out = choice.out or source.own / below
     about: Row = {"source": str(path), "task": _tasks(source.attempts)}
-    row = _audited(source, found, grader, source.out, about)
-    return Outcome({"out": str(source.out), **row}, _text(row, source.out))
+    row = _audited(source, found, grader, out, about)
+    return Outcome({"out": str(out), **row}, _text(row, out))
 
 
 def audit_run(run: RunDir, grader: Grader) -> None:
@@ -140,23 +143,23 @@ def _audited(
     return row
 
 
-def _critic(suite: Suite, choice: Choice) -> PluginConfig:
+def _critic(source: Source, choice: Choice, name: str) -> Critic:
     """The critic that was asked for, with the suite's options if it is the suite's."""
-    assert choice.critic is not None
+    suite = source.suite
     options: Row = {}
-    if choice.critic == suite.critic.name:
+    if name == suite.critic.name:
         options |= cast(Row, suite.critic.options)
     for option in choice.critic_options:
         apply_override(options, option, "--critic-option")
-    return PluginConfig(name=choice.critic, options=cast("dict[str, object]", options))
-
-
-def _written(source: Source, named: PluginConfig, bar: Bar) -> list[Critique]:
-    """The critic's critiques in the order of the attempts."""
+    named = PluginConfig(name=name, options=cast("dict[str, object]", options))
     now = datetime.now(UTC).isoformat()
-    made = assembly.critic(source.suite, named, store=critique_store(RUNS), run=f"critique {now}")
+    return assembly.critic(suite, named, store=source.store, run=f"critique {now}")
+
+
+def _written(source: Source, critic: Critic, bar: Bar) -> list[Critique]:
+    """The critic's critiques in the order of the attempts."""
     found: dict[str, Critique] = {}
-    with closing(made) as critic, bar(len(source.attempts)) as advance:
+    with closing(critic), bar(len(source.attempts)) as advance:
         for one in critic.critique(source.attempts):
             found[one.rollout_id] = one
             advance(1, "")

@@ -30,10 +30,19 @@ from sdbench.records import (
     Verdict,
     VerdictStatus,
 )
-from sdbench.rundir import JsonValue, Row, RunDir, parse_rows, read_rows
+from sdbench.rundir import (
+    JsonValue,
+    Row,
+    RunDir,
+    critique_store,
+    critique_store_of,
+    parse_rows,
+    read_rows,
+)
 from sdbench.traces import said
 
 IN_FILE = "file"
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ class Choice:
         task: Of a file's rows.
         suite: Whose prompts, model and engine the critic goes by, with a file.
         limit: Takes the first so many attempts.
-        out: Where results go; None for the run folder, or beside the file.
+        out: Where results go; None for the source's own place, or with a critic one below it.
     """
 
     critic: str | None = None
@@ -66,13 +75,15 @@ class Source:
         given: The critiques that are there.
         truths: What is wrong with the attempts of which the source says so, by rollout id.
         suite: Whose prompts, model and engine a critic goes by.
-        out: Where results go.
+        own: Where results of the source's own critiques go: the run folder, or beside the file.
+        store: Where critiques that cost something are kept.
     """
 
     attempts: Sequence[Attempt]
     given: Sequence[Critique]
     suite: Suite
-    out: Path
+    own: Path
+    store: Path
     truths: Mapping[str, Judgement] = field(default_factory=dict)
 
 
@@ -98,8 +109,7 @@ def of_run(run: RunDir, choice: Choice) -> Source:
     attempts = [_attempt_of_run(row, by_id, run) for row in rows]
     critiques = [told[a.rollout.id]["critique"] for a in attempts if a.rollout.id in told]
     given = [read_critique(cast(Row, one)) for one in critiques if one is not None]
-    beside = run.root if choice.critic is None else run.root / "critics" / choice.critic
-    return Source(attempts, given, suite, choice.out or beside)
+    return Source(attempts, given, suite, run.root, critique_store_of(run.root, RUNS))
 
 
 def _was_asked(told: Mapping[str, Row], rollout: Row) -> bool:
@@ -155,8 +165,8 @@ def of_file(path: Path, choice: Choice, grader: Grader) -> Source:
         if "first_wrong_step" in row
     }
     given = [_given(attempt, row, path) for attempt, row in by_name.values() if row.get("critique")]
-    out = choice.out or path.with_name(f"{path.stem}-critiques")
-    return Source(attempts, given, _suite_for(choice), out, truths)
+    own = path.with_name(f"{path.stem}-critiques")
+    return Source(attempts, given, _suite_for(choice), own, critique_store(RUNS), truths)
 
 
 def _suite_for(choice: Choice) -> Suite:

@@ -40,7 +40,7 @@ from sdbench.evaluate.sample import Engines
 from sdbench.evaluate.score import metric_of
 from sdbench.grading import Grader
 from sdbench.models import ORGANISM
-from sdbench.rundir import Row, RunDir, critique_store
+from sdbench.rundir import Row, RunDir, critique_store_of
 from sdbench.suite import analyse_run
 
 RUNS = Path("runs")
@@ -154,7 +154,7 @@ def _evaluate_run(
     progress: Progress,
 ) -> Outcome:
     chosen = evaluate_run(run, suite, grader, engines, progress, wish)
-    analyse_run(suite, condition, run, grader, critique_store(RUNS))
+    analyse_run(suite, condition, run, grader, critique_store_of(run.root, RUNS))
     name = score_name(wish.k or suite.evaluation.k, wish.limit)
     rows = {label: read_results(run, label, suite.task, "test", name) for label in chosen.tested}
     lines: list[str] = []

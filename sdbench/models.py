@@ -75,9 +75,13 @@ class Model:
         return tuple(ids) if isinstance(ids, list) else (int(ids),)
 
     def encode_completion(self, text: str) -> tuple[int, ...]:
-        """Token ids of a completion that somebody else wrote, ended as the model ends its own."""
+        """Token ids of a completion that somebody else wrote, ended as the model ends its own.
+
+        Of several tokens that end a completion it is the tokenizer's, which its chat template uses.
+        """
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return (*cast("list[int]", ids), self.end_ids[0])
+        own = self.tokenizer.eos_token_id
+        return (*cast("list[int]", ids), own if own in self.end_ids else self.end_ids[0])
 
     @property
     def max_length(self) -> int:

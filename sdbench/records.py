@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 Drop = Literal["overlong", "critique", "missing"]
 DROPS: tuple[Drop, ...] = get_args(Drop)
+Given = Literal["advantage", "teacher", "against", "demonstration"]
 
 
 class FinishReason(StrEnum):
@@ -196,6 +197,11 @@ class Critique:
     stored: bool = False
 
     @property
+    def error_written(self) -> bool:
+        """Whether the first wrong step is one that was written, not one missing or only cut off."""
+        return self.case is CritiqueCase.INCORRECT
+
+    @property
     def usable(self) -> bool:
         """Whether it can be read and nothing is held against it."""
         return self.case is not None and not self.faults
@@ -239,7 +245,8 @@ class Feedback:
         dropped: Why there is no view although the condition has a teacher: its prompt and the
             completion are longer than the model reads, there is no usable critique of the rollout,
             or what the context is made of is missing, such as a successful sibling. Such a rollout
-            is left out of training and counted.
+            is left out of training and counted. `unwanted` is one that the arm does not train on,
+            of which only the critique's cost is kept.
         against: What the teacher reads of a hint that it is contrasted with: its log-probability of
             each token is subtracted in place of the student's. None without a contrast.
         demonstration: Token ids that the student should have written, trained on in place of the
@@ -251,7 +258,7 @@ class Feedback:
     view: TeacherView | None = None
     context: str | None = None
     critique: Critique | None = None
-    dropped: Drop | None = None
+    dropped: Drop | Literal["unwanted"] | None = None
     against: TeacherView | None = None
     demonstration: tuple[int, ...] | None = None
 

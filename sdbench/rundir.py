@@ -109,6 +109,19 @@ def critique_store(out: Path) -> Path:
     return out / "critiques"
 
 
+def critique_store_of(run: Path, otherwise: Path) -> Path:
+    """Where the critiques of a run are kept.
+
+    Args:
+        run: The run's folder.
+        otherwise: Whose store it is if there is none at OUT/critiques, the run being
+            OUT/SUITE/CONDITION/seedN, which is where `sdbench bench --out OUT` keeps both.
+    """
+    above = run.resolve().parents[2:3]
+    found = [store for folder in above if (store := critique_store(folder)).is_dir()]
+    return found[0] if found else critique_store(otherwise)
+
+
 def to_row(record: object) -> Row:
     """A frozen record as a JSON object."""
     return cast(Row, dataclasses.asdict(record))  # type: ignore[call-overload]

@@ -242,7 +242,7 @@ def bootstrap_of_sums(
 
     Returns:
         The interval; None for one problem, or where more than 1 in 20 replicates have no value, since
-        then the others are no longer draws of the same kind.
+        then the others are no longer draws of the same kind. It has no width where all have the same.
 
     Raises:
         DataError: there is no problem, or a sum is not finite.

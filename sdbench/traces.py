@@ -14,7 +14,8 @@ from typing import Literal
 
 _STEP_OPEN = re.compile(r"\s*<step_(\d+)>")
 _TAG = re.compile(r"</?(?:step_\d+|answer)>")
-StepRole = Literal["correct", "first_wrong", "later"]
+StepRole = Literal["thought", "correct", "first_wrong", "later"]
+THOUGHT: StepRole = "thought"
 CORRECT: StepRole = "correct"
 FIRST_WRONG: StepRole = "first_wrong"
 LATER: StepRole = "later"
@@ -137,7 +138,7 @@ def token_span(ends: Sequence[int], start: int, end: int) -> range:
 
 
 def step_roles(
-    text: str, ends: Sequence[int], first_wrong_step: int | None
+    text: str, ends: Sequence[int], first_wrong_step: int | None, *, written: bool = True
 ) -> tuple[StepRole, ...]:
     """The role of each token of a completion of which it is known where it goes wrong.
 
@@ -146,16 +147,28 @@ def step_roles(
         ends: Where each token ends in it, from `token_ends`.
         first_wrong_step: Number, from 1, of the first wrong step; that after the last one if a step
             is missing or the answer is wrong; None if all is right.
+        written: Whether that step, if there is one of this number, is wrong; not so where it is right
+            and one before it is missing, or where it was only cut off.
 
     Returns:
-        `correct`, `first_wrong` or `later` for each token. Where nothing wrong is written, because a
-        step is missing, what follows the written steps is `later`.
+        `correct`, `first_wrong` or `later` for each token, and `thought` for what stands before what
+        the completion says. Where nothing wrong is written, what follows the right steps is `later`.
     """
+    spoken = said(text)
+    before = len(text) - len(spoken)
+    thoughts = sum(end <= before for end in ends) if before else 0
+    told = [end - before for end in ends[thoughts:]]
+    return (THOUGHT,) * thoughts + _roles(parse(spoken).steps, told, first_wrong_step, written)
+
+
+def _roles(
+    steps: Sequence[Step], ends: Sequence[int], first_wrong_step: int | None, written: bool
+) -> tuple[StepRole, ...]:
     if first_wrong_step is None:
         return (CORRECT,) * len(ends)
-    steps = parse(text).steps
-    if first_wrong_step > len(steps):
-        right = steps[-1].end if steps else 0
+    if first_wrong_step > len(steps) or not written:
+        kept = steps[: first_wrong_step - 1]
+        right = kept[-1].end if kept else 0
         return tuple(CORRECT if end <= right else LATER for end in ends)
     wrong = steps[first_wrong_step - 1]
     span = token_span(ends, wrong.start, wrong.end)

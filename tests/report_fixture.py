@@ -326,6 +326,7 @@ def _advantage(condition: str, shape: Shape) -> Row:
     scored = max(1, shape.problems // 2)
     per_trace = {str(index): draws.betavariate(*_shares(condition)) for index in range(scored)}
     return {
+        "traces_asked": shape.problems,
         "traces": shape.problems,
         "traces_with_wrong_step": scored,
         "policy": "untrained",

@@ -99,7 +99,8 @@ def analyse(suite: Suite, arm_name: str, grader: Grader, store: Path | None = No
     if arm.config.critic is not None or not given:
         with closing(assembly.critic(suite, suite.critic, store=store)) as judge:
             given = list(judge.critique(attempts))
-    return summarise(mark(engine, attempts, feedback, given), suite.analysis.examples)
+    marked = mark(engine, attempts, feedback, given)
+    return summarise(marked, suite.analysis.examples, len(attempts))
 
 
 def common_groups(suite: Suite, engine: Engine, grader: Grader, size: int = 1) -> list[Group]:
@@ -180,7 +181,10 @@ def mark(
                     context=one.context or "",
                     tokens=_token_texts(engine, attempt.rollout, ends),
                     roles=traces.step_roles(
-                        attempt.rollout.text, ends, judged[attempt.rollout.id].first_wrong_step
+                        attempt.rollout.text,
+                        ends,
+                        judged[attempt.rollout.id].first_wrong_step,
+                        written=judged[attempt.rollout.id].error_written,
                     ),
                     advantages=tuple(values),
                 )
@@ -198,12 +202,19 @@ def _token_texts(engine: Engine, rollout: Rollout, ends: Sequence[int]) -> tuple
     )
 
 
-def summarise(marked: Sequence[MarkedTrace], examples: int) -> Row:
-    """Means by role, localisation scores and examples."""
+def summarise(marked: Sequence[MarkedTrace], examples: int, asked: int | None = None) -> Row:
+    """Means by role, localisation scores and examples.
+
+    Args:
+        marked: The traces.
+        examples: How many of them are shown.
+        asked: How many traces there were, with those on which the condition has no feedback.
+    """
     scored = {t.attempt.problem.id: t for t in marked if t.localisation is not None}
     per_trace = {name: cast(float, trace.localisation) for name, trace in scored.items()}
     total = sum(trace.negative() for trace in scored.values())
     return {
+        "traces_asked": len(marked) if asked is None else asked,
         "traces": len(marked),
         "traces_with_wrong_step": len(scored),
         "policy": "untrained",

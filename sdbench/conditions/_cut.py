@@ -16,7 +16,8 @@ class Cut:
     Attributes:
         right: How many steps stand before the error: all of them if there is none.
         before: The critique up to there: those steps.
-        wrong: The solver's own step there with its tags, empty if none is wrong or none is written.
+        wrong: The solver's own step there with its tags, empty if none is wrong: where a step is
+            missing, or was cut off, the one that stands there is not.
         after: The rest of the critique.
     """
 
@@ -34,7 +35,7 @@ def cut(attempt: Attempt, critique: Critique) -> Cut:
     right = len(steps) if found is None else min(found - 1, len(steps))
     end = steps[right].start if right < len(steps) else steps[-1].end if steps else 0
     wrong = ""
-    if found is not None and found <= len(own.steps):
+    if found is not None and critique.error_written and found <= len(own.steps):
         at = own.steps[found - 1]
         wrong = own.text[at.start : at.end]
     return Cut(right, critique.text[:end], wrong, critique.text[end:])

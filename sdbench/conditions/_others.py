@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from sdbench.conditions.base import Group
+from sdbench.critics.base import said
 from sdbench.records import Attempt
 
 
@@ -25,7 +26,11 @@ def other_groups(groups: Sequence[Group]) -> Mapping[str, Group]:
 
 
 def sibling(group: Group, attempt: Attempt, *, correct: bool) -> Attempt | None:
-    """The next rollout of the same group with a right or a wrong answer; None without another."""
-    place = group.attempts.index(attempt)
+    """The next rollout of the same group with a right or a wrong answer that says something else.
+
+    None if there is none. A copy of the rollout would only make the teacher surer of it.
+    """
+    place, own = group.attempts.index(attempt), said(attempt.rollout.text)
     after = (*group.attempts[place + 1 :], *group.attempts[:place])
-    return next((one for one in after if one.verdict.correct == correct), None)
+    fit = (one for one in after if one.verdict.correct == correct)
+    return next((one for one in fit if said(one.rollout.text) != own), None)

@@ -17,7 +17,16 @@ from sdbench import plugins
 from sdbench.config import Frozen, Normalisation, PluginConfig, Suite, validate
 from sdbench.critics.base import Critic
 from sdbench.prompts import ContextKind, Style
-from sdbench.records import Attempt, Critique, Drop, Feedback, Problem, Rollout, TeacherView
+from sdbench.records import (
+    Attempt,
+    Critique,
+    Drop,
+    Feedback,
+    Given,
+    Problem,
+    Rollout,
+    TeacherView,
+)
 
 EncodeTeacher = Callable[[ContextKind, Problem, str], tuple[int, ...]]
 EncodeCompletion = Callable[[str], tuple[int, ...]]
@@ -38,12 +47,10 @@ class ConditionConfig(Frozen):
         critic: None takes the suite's.
     """
 
-    teaches: ClassVar[bool] = True
-    """Whether the feedback holds teacher's views."""
+    gives: ClassVar[frozenset[Given]] = frozenset({"teacher"})
+    """What the feedback holds; the loss must read all of it."""
     compares: ClassVar[bool] = False
     """Whether the feedback on a rollout depends on other rollouts of the update."""
-    contrasts: ClassVar[bool] = False
-    """Whether each teacher's view comes with one that it is contrasted with."""
 
     uses: str | None = None
     loss: str
@@ -53,6 +60,16 @@ class ConditionConfig(Frozen):
     problems_per_update: Annotated[int, Field(gt=0)] | None = None
     rollouts: Rollouts = "all"
     critic: PluginConfig | None = None
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the feedback holds teacher's views."""
+        return "teacher" in self.gives
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether each teacher's view comes with one that it is contrasted with."""
+        return "against" in self.gives
 
     def trains_on(self, attempt: Attempt) -> bool:
         """Whether `rollouts` lets this one be trained on."""

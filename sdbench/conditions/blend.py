@@ -17,7 +17,7 @@ from pydantic import model_validator
 
 from sdbench.conditions import critique, grpo, reference
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
-from sdbench.records import Feedback
+from sdbench.records import Feedback, Given
 
 LOSS = "token_policy_gradient"
 TEACHER_WEIGHT = 0.5
@@ -26,6 +26,7 @@ TEACHER_WEIGHT = 0.5
 class Config(ConditionConfig):
     """Which condition's teacher it takes."""
 
+    gives: ClassVar[frozenset[Given]] = frozenset({"teacher", "advantage"})
     compares: ClassVar[bool] = True
 
     loss: str = LOSS

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
-from sdbench.records import Feedback
+from sdbench.records import Feedback, Given
 
 
 class Config(ConditionConfig):
@@ -27,7 +27,7 @@ class Config(ConditionConfig):
         penalty: Minus the advantage of a wrong rollout, nats: of the order of A_t at a wrong step.
     """
 
-    teaches: ClassVar[bool] = False
+    gives: ClassVar[frozenset[Given]] = frozenset({"advantage"})
 
     loss: str = "policy_gradient"
     group_size: int = 1

@@ -6,8 +6,8 @@ wrong rollout of the same group, as if it were a critique:
 
     A_t = log pi_teacher(y_t | x, critique) - log pi_teacher(y_t | x, wrong sibling)
 
-It takes the student's place in `token_policy_gradient`. A rollout never meets itself as its hint; one
-without a wrong sibling is dropped and counted.
+The second teacher takes the student's place in `token_policy_gradient`. A rollout never meets itself,
+or a copy of it, as its hint; one without another wrong sibling is dropped and counted.
 
 Source: 2606.11709 (RLCSD), section 3 there. Departures: the right hint is the critique, there a right
 rollout; one wrong hint instead of an average over several; and the contrast is the advantage itself,
@@ -24,14 +24,14 @@ from sdbench.conditions import critique
 from sdbench.conditions._others import sibling
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
 from sdbench.critics.base import said
-from sdbench.records import Attempt, Feedback
+from sdbench.records import Attempt, Feedback, Given
 
 
 class Config(ConditionConfig):
     """Eight rollouts a problem, as `grpo` has."""
 
     compares: ClassVar[bool] = True
-    contrasts: ClassVar[bool] = True
+    gives: ClassVar[frozenset[Given]] = frozenset({"teacher", "against"})
 
     loss: str = "token_policy_gradient"
     group_size: int = 8

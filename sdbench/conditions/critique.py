@@ -10,12 +10,22 @@ Source: condition `StepAlignFB` of 2606.11173.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings, missing
 from sdbench.prompts import ContextKind
 from sdbench.records import Attempt, Critique, Feedback
 
-Write = Callable[[Attempt, Critique], str | None]
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a teacher is shown: a text, and the kind of prompt that it stands in."""
+
+    text: str
+    kind: ContextKind = "critique"
+
+
+Write = Callable[[Attempt, Critique], Shown | None]
 
 
 class Config(ConditionConfig):
@@ -30,25 +40,22 @@ def build(config: Config, surroundings: Surroundings) -> Condition:
     return Critiqued(surroundings)
 
 
-def whole(_: Attempt, critique: Critique) -> str:
+def whole(_: Attempt, critique: Critique) -> Shown:
     """The critique as it is."""
-    return critique.text
+    return Shown(critique.text)
 
 
 class Critiqued:
     """See the module; for the controls that show the teacher a critique otherwise, `write` says how."""
 
-    def __init__(
-        self, surroundings: Surroundings, kind: ContextKind = "critique", write: Write = whole
-    ) -> None:
+    def __init__(self, surroundings: Surroundings, write: Write = whole) -> None:
         """Prepares feedback.
 
         Args:
             surroundings: The critic and the teacher's prompts.
-            kind: Of the teacher's prompt.
             write: Makes the context of an attempt and its critique, or None where it cannot.
         """
-        self._surroundings, self._kind, self._write = surroundings, kind, write
+        self._surroundings, self._write = surroundings, write
 
     def feedback(self, groups: Sequence[Group]) -> list[Feedback]:
         """One teacher's view for each rollout of which there is a critique; the others are dropped."""
@@ -59,7 +66,7 @@ class Critiqued:
     def _of(self, attempt: Attempt, critique: Critique | None) -> Feedback:
         if critique is None or not critique.usable:
             return Feedback(attempt.rollout.id, critique=critique, dropped="critique")
-        context = self._write(attempt, critique)
-        if context is None:
+        shown = self._write(attempt, critique)
+        if shown is None:
             return missing(attempt, critique)
-        return self._surroundings.taught(self._kind, attempt, context, critique)
+        return self._surroundings.taught(shown.kind, attempt, shown.text, critique)

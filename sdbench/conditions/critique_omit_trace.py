@@ -5,7 +5,8 @@ gets no likelier there, so A_t is expected to be negative at the correct steps a
 and the answer are those that `critique` shows; of a right rollout only the answer is left.
 
 Source: 2606.11173, the regimes of full quotation, omission and partial copy.
-Departure: the words are the project's own (`prompts/<style>/omit_trace.txt`).
+Departure: the words are the project's own (`prompts/<style>/omit_trace.txt`), and a language model is
+told that a teacher wrote them (`remarks.txt`), not that they are an attempt.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ from sdbench import prompts
 from sdbench.conditions._cut import cut
 from sdbench.conditions.base import Condition, Surroundings
 from sdbench.conditions.critique import Config as Config
-from sdbench.conditions.critique import Critiqued
+from sdbench.conditions.critique import Critiqued, Shown
 from sdbench.records import Attempt, Critique
 
 
 def build(config: Config, surroundings: Surroundings) -> Condition:
     """The condition."""
 
-    def shortened(attempt: Attempt, critique: Critique) -> str:
+    def shortened(attempt: Attempt, critique: Critique) -> Shown:
         parts = cut(attempt, critique)
         if not parts.right:
-            return critique.text
-        return prompts.remark(
+            return Shown(critique.text)
+        text = prompts.remark(
             surroundings.style,
             "omit_trace",
             count=str(parts.right),
             after=parts.after.lstrip(),
         )
+        return Shown(text, "remarks")
 
-    return Critiqued(surroundings, "remarks", shortened)
+    return Critiqued(surroundings, shortened)

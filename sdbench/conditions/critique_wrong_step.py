@@ -19,7 +19,7 @@ import re
 from sdbench import traces
 from sdbench.conditions.base import Condition, Surroundings
 from sdbench.conditions.critique import Config as Config
-from sdbench.conditions.critique import Critiqued
+from sdbench.conditions.critique import Critiqued, Shown
 from sdbench.critics.base import said
 from sdbench.records import Attempt, Critique
 
@@ -28,7 +28,12 @@ _LAST_DIGIT = re.compile(r"\d(?=\D*\Z)")
 
 def build(config: Config, surroundings: Surroundings) -> Condition:
     """The condition."""
-    return Critiqued(surroundings, "critique", misplaced)
+
+    def shown(attempt: Attempt, critique: Critique) -> Shown | None:
+        text = misplaced(attempt, critique)
+        return None if text is None else Shown(text)
+
+    return Critiqued(surroundings, shown)
 
 
 def misplaced(attempt: Attempt, critique: Critique) -> str | None:

@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
-from sdbench.records import Feedback
+from sdbench.records import Feedback, Given
 
 EPSILON = 1e-6
 VARIANTS: Mapping[str, Mapping[str, object]] = {
@@ -44,7 +44,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
 class Config(ConditionConfig):
     """Eight rollouts a problem, as in the study."""
 
-    teaches: ClassVar[bool] = False
+    gives: ClassVar[frozenset[Given]] = frozenset({"advantage"})
     compares: ClassVar[bool] = True
 
     loss: str = "policy_gradient"

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from sdbench import worked
 from sdbench.conditions.base import Condition, ConditionConfig, Group, Surroundings
-from sdbench.records import Attempt, Feedback
+from sdbench.records import Attempt, Feedback, Given
 
 
 class Config(ConditionConfig):
@@ -24,7 +24,7 @@ class Config(ConditionConfig):
         notation: The author's own, or the solver's, as the prompt asks for it.
     """
 
-    teaches: ClassVar[bool] = False
+    gives: ClassVar[frozenset[Given]] = frozenset({"demonstration"})
 
     loss: str = "cross_entropy"
     group_size: int = 1

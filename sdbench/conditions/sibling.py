@@ -1,8 +1,8 @@
 """A teacher that reads a successful rollout of the same group.
 
 The solver's own success is the feedback: each rollout's teacher reads the next rollout of its group
-whose answer is right, itself excepted. Rollouts without a successful sibling are dropped and counted,
-so a problem that is never solved teaches nothing, as with `grpo`.
+whose answer is right, itself and copies of it excepted. Rollouts without such a sibling are dropped and
+counted, so a problem that is never solved teaches nothing, as with `grpo`.
 
 Source: 2601.20802 (SDPO). Departures: the suite's loss and teacher instead of SDPO's own, and no
 feedback of the environment beside the sibling.

@@ -12,7 +12,7 @@ into no correct step. One that fails is asked for again up to `retries` times. G
 out the same, so those are drawn at temperature 0.7, each with a seed of its own that follows from what
 is asked; the same attempt still gets the same critique. What fails to the last keeps its faults: its
 rollout is dropped from its update and counted by fault, as is one whose prompt does not fit into the
-critic's context. A critic can still err in what no audit sees without knowing the truth: which step is
+critic's engine. A critic can still err in what no audit sees without knowing the truth: which step is
 the first wrong one.
 
 The tiny solver's style asks for no case; there the case is read off what the critic makes of the
@@ -41,7 +41,8 @@ from sdbench import models, plugins, prompts, traces
 from sdbench.audit import Gate, claimed, examine, read_off
 from sdbench.config import Frozen, PluginConfig, validate
 from sdbench.critics.base import CriticSurroundings, by_content, said, shared
-from sdbench.engines.base import Engine, Request, Sampling
+from sdbench.engines.base import Engine, EngineConfig, Request, Sampling
+from sdbench.errors import ConfigError
 from sdbench.grading import Answer, Grader
 from sdbench.records import Attempt, Critique, CritiqueCase, FinishReason
 
@@ -63,7 +64,7 @@ class Config(Frozen):
         engine: The engine and its options; None for the suite's.
         dtype: Of the weights; None for bfloat16, or for the solver the suite's.
         max_tokens: Token cap of a critique, what it thinks included; None for 8192, or half of what
-            the model reads if that is less.
+            the engine has room for if that is less.
         sees_solution: Whether it is told the right answer and the worked solution.
         retries: How often a critique that fails is asked for again.
         audit: What a critique must be for a teacher to read it.
@@ -88,7 +89,7 @@ def build(config: Config, surroundings: CriticSurroundings) -> ModelCritic:
     engine = config.engine or surroundings.engine
     module = plugins.load(plugins.Kind.ENGINE, engine.name)
     options = validate(
-        cast(type[Frozen], module.Config), engine.options, f"[critic] engine {engine.name}"
+        cast(type[EngineConfig], module.Config), engine.options, f"[critic] engine {engine.name}"
     )
     return ModelCritic(_resolved(config, surroundings), surroundings, module, options)
 
@@ -162,7 +163,7 @@ class ModelCritic:
         config: Config,
         surroundings: CriticSurroundings,
         module: ModuleType,
-        options: Frozen,
+        options: EngineConfig,
     ) -> None:
         self._config, self._surroundings = config, surroundings
         self._module, self._options = module, options
@@ -172,10 +173,18 @@ class ModelCritic:
 
     @cached_property
     def identity(self) -> str:
-        """Its name and a hash of all that its critiques follow from besides what they are of."""
+        """Its name and a hash of all that its critiques follow from besides what they are of.
+
+        The engine's name is part of it, since engines round differently, and so are its options but
+        those of memory and speed: a critique that was paid for outlives their tuning.
+        """
         about = {
             "schema": SCHEMA,
-            "options": self._config.model_dump(mode="json", exclude={"model"}),
+            "options": self._config.model_dump(mode="json", exclude={"model", "engine"}),
+            "engine": {
+                "name": self._module.__name__.rpartition(".")[2],
+                "options": self._options.model_dump(mode="json", exclude=set(self._options.effort)),
+            },
             "weights": models.fingerprint(models.source_of(self._config.model)),
             "prompts": prompts.critic_fingerprint(self._surroundings.style),
             "thinking": self._surroundings.thinking,
@@ -190,6 +199,7 @@ class ModelCritic:
             One for each attempt; those that cannot be read have no case.
 
         Raises:
+            ConfigError: `max_tokens` leaves no room for any prompt.
             CheckpointError: the critic's model cannot be loaded.
             EngineError: the engine cannot sample it.
         """
@@ -232,7 +242,7 @@ class ModelCritic:
     ) -> Iterator[tuple[str, Critique]]:
         """Critiques by key as they come; what fails is asked again until the last turn."""
         cap = self._cap(engine)
-        most = engine.model.max_length - cap
+        most = engine.max_length - cap
         open_ = {key: one for key, one in asked.items() if len(one.request.prompt_ids) <= most}
         for key, one in asked.items():
             if key not in open_:
@@ -254,7 +264,14 @@ class ModelCritic:
             open_ = failed
 
     def _cap(self, engine: Engine) -> int:
-        return self._config.max_tokens or min(MAX_TOKENS, engine.model.max_length // 2)
+        room = engine.max_length
+        cap = self._config.max_tokens or min(MAX_TOKENS, room // 2)
+        if cap >= room:
+            raise ConfigError(
+                f"[critic] max_tokens = {cap}, but its engine has room for {room} tokens, prompt and"
+                f" critique together; allowed: less than {room}"
+            )
+        return cap
 
     def _judged(self, attempt: Attempt, text: str, tokens: int) -> Critique:
         """What the critic wrote as a critique, with its faults."""

@@ -165,11 +165,12 @@ def split_command(
     No two of the new splits share a question or an id, nor do they share one with the evaluation
     splits of the tasks named by --against.
     """
+    from sdbench.config import listed
     from sdbench.curate import split as splitting
 
-    pool = splitting.pool_of(source, _names(taken_from))
+    pool = splitting.pool_of(source, listed(taken_from))
     sizes = {"train": train, "validation": validation, "test": test}
-    dealt = splitting.deal(pool, sizes, seed, _names(against), drop_overlap=drop_overlap)
+    dealt = splitting.deal(pool, sizes, seed, listed(against), drop_overlap=drop_overlap)
     path = out or Path(f"{pool.task}.split.json")
     splitting.write(dealt, path)
     _print({"file": str(path), **dealt.as_row()}, splitting.summary(dealt, path), as_json)
@@ -199,6 +200,7 @@ def duplicates_command(
 
     Evaluation problems are those of --against, by default of the same tasks.
     """
+    from sdbench.config import listed
     from sdbench.curate import duplicates
     from sdbench.curate.split import evaluation_splits, pool_of
 
@@ -207,9 +209,9 @@ def duplicates_command(
     _at_least_one("ngram", ngram)
     _at_least_one("pairs", pairs)
     _within("fail-above", fail_above, 0, 1)
-    pools = [pool_of(source) for source in dict.fromkeys(_names(tasks))]
+    pools = [pool_of(source) for source in dict.fromkeys(listed(tasks))]
     training = [problem for pool in pools for problem in pool.problems]
-    evaluation = evaluation_splits(_names(against) or [pool.task for pool in pools], pools)
+    evaluation = evaluation_splits(listed(against) or [pool.task for pool in pools], pools)
     measure = duplicates.Measure(threshold, shingle, ngram, ignore_numbers)
     found = duplicates.compare(training, evaluation, measure, pairs)
     _print(found.as_row(), duplicates.report(found), as_json)
@@ -225,10 +227,6 @@ def _at_least_one(option: str, value: int | None) -> None:
 def _within(option: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise ConfigError(f"--{option} {value:g}: allowed are {low:g} to {high:g}")
-
-
-def _names(listed: str | None) -> list[str]:
-    return listed.split(",") if listed else []
 
 
 def _print(value: Mapping[str, object], text: str, as_json: bool) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from sdbench.config import Frozen
 from sdbench.errors import EngineError
 from sdbench.records import Completion
 
@@ -59,6 +60,13 @@ class Sampling:
     logprobs: bool = True
 
 
+class EngineConfig(Frozen):
+    """Base of the options of engines."""
+
+    effort: ClassVar[frozenset[str]] = frozenset()
+    """Options of memory, speed and patience alone: completions are the same, up to rounding."""
+
+
 class Engine(Protocol):
     """Writes completions with one model at a time.
 
@@ -68,6 +76,11 @@ class Engine(Protocol):
     @property
     def model(self) -> Model:
         """The model it samples."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens that prompt and completion may have together; known without a start."""
         ...
 
     @property

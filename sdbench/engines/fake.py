@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sdbench.config import Frozen
-from sdbench.engines.base import Request, Sampling, refuse_overlong
+from sdbench.engines.base import EngineConfig, Request, Sampling, refuse_overlong
 from sdbench.errors import EngineError
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Config(Frozen):
+class Config(EngineConfig):
     """Options.
 
     Attributes:
@@ -55,6 +54,11 @@ class FakeEngine:
         """The model whose tokenizer encodes the script."""
         return self._model
 
+    @property
+    def max_length(self) -> int:
+        """The model's, as if it were the one that writes."""
+        return self._model.max_length
+
     def switch(self, model: Model) -> None:
         """Encodes with another model's tokenizer; the script stays."""
         self._model = model
@@ -73,7 +77,7 @@ class FakeEngine:
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """The scripted completions, cut at `max_tokens`; each token has log-probability 0."""
-        refuse_overlong(requests, sampling, self._model.max_length)
+        refuse_overlong(requests, sampling, self.max_length)
         for request in requests:
             texts = self._script.get(request.id) or self._script.get("*")
             if not texts:

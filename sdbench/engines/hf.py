@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from pydantic import Field
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from sdbench.config import Frozen
-from sdbench.engines.base import Request, Sampling, refuse_overlong, uniforms
+from sdbench.engines.base import EngineConfig, Request, Sampling, refuse_overlong, uniforms
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
 
@@ -30,12 +29,14 @@ if TYPE_CHECKING:
 COMPACT_BELOW = 0.8
 
 
-class Config(Frozen):
+class Config(EngineConfig):
     """Options.
 
     Attributes:
         batch_rows: Most completions under way at once.
     """
+
+    effort: ClassVar[frozenset[str]] = frozenset({"batch_rows"})
 
     batch_rows: Annotated[int, Field(gt=0)] = 256
 
@@ -57,6 +58,11 @@ class HFEngine:
         """The model, shared with whoever trains it."""
         return self._model
 
+    @property
+    def max_length(self) -> int:
+        """The model's."""
+        return self._model.max_length
+
     def switch(self, model: Model) -> None:
         """Samples another model; its weights are read here."""
         self._model = model
@@ -77,7 +83,7 @@ class HFEngine:
 
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """Draws every wanted sample; see `engines.base.Engine.stream`."""
-        refuse_overlong(requests, sampling, self._model.max_length)
+        refuse_overlong(requests, sampling, self.max_length)
         network = self._model.network
         was_training = network.training
         network.eval()

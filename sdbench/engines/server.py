@@ -28,13 +28,12 @@ from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from sdbench.config import Frozen
 from sdbench.engines import _weights
-from sdbench.engines.base import Request, Sampling, key, refuse_overlong
+from sdbench.engines.base import EngineConfig, Request, Sampling, key, refuse_overlong
 from sdbench.errors import ConfigError, EngineError
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
@@ -56,7 +55,7 @@ EXTENSIONS: dict[str, object] = {
 SHOWN_CHARACTERS = 300
 
 
-class Config(Frozen):
+class Config(EngineConfig):
     """Options.
 
     Attributes:
@@ -84,6 +83,11 @@ class Config(Frozen):
         adapter_folder: Where adapters under training are written for the server, which must see them
             under the same path; None for a temporary folder, for a server on this machine.
     """
+
+    effort: ClassVar[frozenset[str]] = frozenset(
+        {"key_variable", "concurrency", "retries", "timeout_seconds"}
+        | {"scaled_logprobs", "adapter_folder"}
+    )
 
     url: Annotated[str, Field(pattern=r"^https?://")] = "http://localhost:8000/v1"
     api: Literal["completions", "chat"] = "completions"
@@ -126,6 +130,11 @@ class ServerEngine:
     def model(self) -> Model:
         """The model that the server is asked for; its weights are not read here."""
         return self._model
+
+    @property
+    def max_length(self) -> int:
+        """The model's; how many the server has room for it does not tell before it refuses."""
+        return self._model.max_length
 
     @property
     def shares_weights(self) -> bool:
@@ -189,7 +198,7 @@ class ServerEngine:
     def _refuse(self, requests: Sequence[Request], sampling: Sampling) -> None:
         """Refuses what no server could answer rightly."""
         if self._config.api == "completions":
-            refuse_overlong(requests, sampling, self._model.max_length)
+            refuse_overlong(requests, sampling, self.max_length)
         elif empty := [request.id for request in requests if not request.prompt]:
             raise EngineError(
                 f"request {empty[0]} has no prompt text, which api = 'chat' sends",

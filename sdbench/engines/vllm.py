@@ -25,13 +25,12 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from sdbench.config import Frozen
 from sdbench.engines import _ipc, _vllm_worker, _weights
-from sdbench.engines.base import Request, Sampling, key, refuse_overlong
+from sdbench.engines.base import EngineConfig, Request, Sampling, key, refuse_overlong
 from sdbench.errors import EngineError
 from sdbench.models import Model
 from sdbench.records import Completion, FinishReason
@@ -47,7 +46,7 @@ CPU_BATCH_TOKENS = 8192
 Positive = Annotated[int, Field(gt=0)]
 
 
-class Config(Frozen):
+class Config(EngineConfig):
     """Options.
 
     Attributes:
@@ -63,6 +62,11 @@ class Config(Frozen):
             is room; `ipc`, within the GPU if vLLM and the model share one, else by files.
         engine_args: Anything else that vLLM's `EngineArgs` takes, passed on as it is.
     """
+
+    effort: ClassVar[frozenset[str]] = frozenset(
+        {"tensor_parallel_size", "data_parallel_size", "max_num_seqs", "prefix_caching"}
+        | {"gpu_memory_utilization", "cpu_cache_gib", "max_lora_rank", "transfer"}
+    )
 
     tensor_parallel_size: Positive = 1
     data_parallel_size: Positive = 1
@@ -128,7 +132,7 @@ class VLLMEngine:
 
     @property
     def max_length(self) -> int:
-        """Most tokens that prompt and completion may have together."""
+        """The model's, or `max_model_len` if that is less."""
         return min(self._model.max_length, self._config.max_model_len or self._model.max_length)
 
     def switch(self, model: Model) -> None:

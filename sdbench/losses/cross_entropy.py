@@ -14,6 +14,9 @@ import torch
 
 from sdbench.config import Frozen
 from sdbench.losses.base import Loss, LossInputs, with_gradient
+from sdbench.records import Given
+
+READS: frozenset[Given] = frozenset({"demonstration"})
 
 
 class Config(Frozen):

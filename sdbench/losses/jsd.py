@@ -20,6 +20,9 @@ from pydantic import Field
 
 from sdbench.losses._divergence import DivergenceConfig, Terms, divergence
 from sdbench.losses.base import Distribution, Loss
+from sdbench.records import Given
+
+READS: frozenset[Given] = frozenset({"teacher"})
 
 
 class Config(DivergenceConfig):

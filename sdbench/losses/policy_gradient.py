@@ -17,6 +17,9 @@ import torch
 
 from sdbench.losses._surrogate import ClipConfig, clipped_surrogate
 from sdbench.losses.base import Loss, LossInputs
+from sdbench.records import Given
+
+READS: frozenset[Given] = frozenset({"advantage"})
 
 
 class Config(ClipConfig):

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from sdbench.losses._divergence import DivergenceConfig, Terms, divergence
 from sdbench.losses.base import Distribution, Loss
+from sdbench.records import Given
+
+READS: frozenset[Given] = frozenset({"teacher"})
 
 
 class Config(DivergenceConfig):

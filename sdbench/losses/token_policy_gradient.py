@@ -24,6 +24,9 @@ from pydantic import Field
 from sdbench.config import Count
 from sdbench.losses._surrogate import ClipConfig, clipped_surrogate
 from sdbench.losses.base import Loss, LossInputs
+from sdbench.records import Given
+
+READS: frozenset[Given] = frozenset({"teacher", "against", "advantage"})
 
 
 class Config(ClipConfig):

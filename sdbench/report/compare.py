@@ -230,6 +230,7 @@ def _advantage(run: Run) -> Advantage:
     found = cast(Row, run.advantage)
     return {
         "condition": run.condition,
+        "traces_asked": cast("int | None", found.get("traces_asked")),
         "traces": cast(int, found["traces"]),
         "traces_with_wrong_step": cast("int | None", found.get("traces_with_wrong_step")),
         "policy": str(found["policy"]),

@@ -229,9 +229,14 @@ class Localisation(TypedDict):
 
 
 class Advantage(TypedDict):
-    """Per-token advantages of one condition on the common traces."""
+    """Per-token advantages of one condition on the common traces.
+
+    `traces_asked` counts these; `traces` those on which the condition has feedback;
+    `traces_with_wrong_step` those of them with a score: a wrong step, and an objection to something.
+    """
 
     condition: str
+    traces_asked: int | None
     traces: int
     traces_with_wrong_step: int | None
     policy: str

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import random
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -213,7 +214,13 @@ class _Trainer:
         config = self._arm.config
         if config.compares:
             wanted = {a.rollout.id for g in groups for a in g.attempts if config.trains_on(a)}
-            return [one for one in self._condition.feedback(groups) if one.rollout_id in wanted]
+            return [
+                one
+                if one.rollout_id in wanted
+                else Feedback(one.rollout_id, critique=one.critique, dropped="unwanted")
+                for one in self._condition.feedback(groups)
+                if one.rollout_id in wanted or one.critique is not None
+            ]
         kept = [
             Group(g.problem, tuple(a for a in g.attempts if config.trains_on(a))) for g in groups
         ]
@@ -268,8 +275,12 @@ class _Trainer:
             if one.critique is not None and one.view is not None:
                 written = rollouts[one.rollout_id]
                 ends = traces.token_ends(written.completion_ids, self._policy.model.decode)
-                first_wrong = one.critique.first_wrong_step
-                known[written.id] = traces.step_roles(written.text, ends, first_wrong)
+                known[written.id] = traces.step_roles(
+                    written.text,
+                    ends,
+                    one.critique.first_wrong_step,
+                    written=one.critique.error_written,
+                )
         return known
 
     def _write(self, done: _Done) -> None:
@@ -477,4 +488,6 @@ def _peak_gib() -> float:
     """Most memory that this process has held so far: on the GPU if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # macOS counts bytes, Linux KiB.
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -29,7 +29,7 @@ def at_tokens(inputs: LossInputs) -> Observed:
         seen["divergence/forward_kl"] = teacher.negative_entropy_N - to_policy_N
         seen["divergence/reverse_kl"] = policy.negative_entropy_N - to_teacher_N
         seen[ADVANTAGE] = inputs.token_advantages_N
-    else:
+    elif inputs.sampling_logprobs_N is not None:
         seen[ADVANTAGE] = inputs.advantages()
     if inputs.sampling_logprobs_N is not None:
         old_N = inputs.policy_logprobs_N if inputs.old_logprobs_N is None else inputs.old_logprobs_N
@@ -69,9 +69,11 @@ class Sums:
         for name, values_N in observed.items():
             if name != POLICY_LOGPROBS:
                 self.add(name, values_N[counted_N])
-        advantages_N = observed[ADVANTAGE]
+        advantages_N = observed.get(ADVANTAGE)
+        if advantages_N is None:  # of a demonstration, which is worth the same throughout
+            return
         self.add("advantage/absolute", advantages_N[counted_N].abs())
-        if cap is not None and IMPORTANCE in observed:
+        if cap is not None:
             self.add("importance/capped", (observed[IMPORTANCE] > cap)[counted_N])
         for role in sorted(set(roles or ()) - {""}):
             held_N = torch.tensor([one == role for one in roles or ()], device=counted_N.device)

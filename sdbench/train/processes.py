@@ -42,7 +42,7 @@ def open_state() -> PartialState:
     from accelerate.utils import parse_flag_from_env
 
     # Without a GPU accelerate takes each process for the only one, unless it is told.
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not _has_accelerator()
     state = PartialState(cpu=cpu, timeout=PATIENCE)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes < started:
@@ -51,6 +51,13 @@ def open_state() -> PartialState:
             hint="on a machine without GPUs of its own: ACCELERATE_USE_CPU=true",
         )
     return state
+
+
+def _has_accelerator() -> bool:
+    """Whether there is an accelerator that training can use."""
+    # Apple's MPS has no float64, in which weights and sums of losses are.
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found is not None and found.type != "mps"
 
 
 def open_accelerator(suite: Suite, folder: Path) -> Accelerator:

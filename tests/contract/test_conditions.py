@@ -70,6 +70,8 @@ def test_every_feedback_teaches_or_says_why_not(
         assert (one.view is None) == (one.context is None)
         assert (one.view is not None) == arm.config.teaches
         assert (one.against is not None) == arm.config.contrasts
+        assert (one.demonstration is not None) == ("demonstration" in arm.config.gives)
+        assert one.advantage is not None or "advantage" not in arm.config.gives
         rollout = rollouts[one.rollout_id]
         for view in (one.view, one.against):
             if view is not None:

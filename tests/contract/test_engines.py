@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from sdbench import models, plugins, prompts
 from sdbench.engines import fake, hf
-from sdbench.engines.base import Engine, Request, Sampling, generate
+from sdbench.engines.base import Engine, EngineConfig, Request, Sampling, generate
 from sdbench.errors import EngineError
 from sdbench.models import Model
 from sdbench.plugins import Kind
@@ -87,6 +87,22 @@ def test_nothing_asked_nothing_drawn(engine: Engine, requests: list[Request]) ->
 
 def test_the_model_is_the_one_it_was_built_with(engine: Engine, organism: Model) -> None:
     assert engine.model is organism
+
+
+@pytest.mark.parametrize("name", plugins.names(Kind.ENGINE))
+def test_an_engine_tells_its_room_without_a_start(name: str, organism: Model) -> None:
+    """The model's; what is asked of it starts no process and speaks to no server."""
+    module = plugins.load(Kind.ENGINE, name)
+    engine = cast(Engine, module.build(module.Config(), organism))
+    assert engine.max_length == organism.max_length == 512
+    engine.close()
+
+
+@pytest.mark.parametrize("name", plugins.names(Kind.ENGINE))
+def test_an_engine_names_options_of_effort_that_it_has(name: str) -> None:
+    config = plugins.load(Kind.ENGINE, name).Config
+    assert issubclass(config, EngineConfig)
+    assert config.effort <= config.model_fields.keys()
 
 
 def test_a_stream_may_run_in_another_thread(engine: Engine, requests: list[Request]) -> None:

@@ -133,6 +133,7 @@ def test_the_summary_by_hand(attempt_at: MakeAttempt) -> None:
     c = marked(attempt, [C, C], [2.0, 0.0], "c")
     found = summarise([c, a, b], 2)
     assert (found["traces"], found["traces_with_wrong_step"]) == (3, 2)
+    assert found["traces_asked"] == 3
     localisation = table(found["localisation"])
     assert localisation["pooled"] == 0.5
     assert table(localisation["per_trace"])["value"] == 0.5

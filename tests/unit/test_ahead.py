@@ -52,6 +52,10 @@ class CopyingEngine:
     def model(self) -> Model:
         return self._inner.model
 
+    @property
+    def max_length(self) -> int:
+        return self._inner.max_length
+
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         return self._inner.stream(requests, sampling)
 

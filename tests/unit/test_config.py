@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from sdbench import assembly, plugins
 from sdbench.conditions.base import names, resolve
-from sdbench.config import Suite, load_suite, project_folder, suite_names
+from sdbench.config import Suite, listed, load_suite, project_folder, suite_names
+from sdbench.critics.model import ModelCritic
 from sdbench.errors import ConfigError
+from sdbench.models import Model
 from sdbench.plugins import Kind
 
 TINY = (project_folder("baselines") / "tiny.toml").read_text(encoding="utf-8")
@@ -140,6 +142,51 @@ def test_options_of_plugins_are_checked_by_the_plugin(tiny: Suite) -> None:
         assembly.loss(missing, resolve(missing, "grpo"))
 
 
+CRITIC = (
+    'critic={name="model", options={model="some/critic", sees_solution=false, retries=3,'
+    ' dtype="float32", audit={verbatim=0.5}, engine={name="fake"}}}'
+)
+OWN = 'condition.mine={uses="critique", critic={name="model", options=%s}}'
+
+
+def test_an_arms_own_critic_has_the_suites_options_too() -> None:
+    """Its model is its own, and the dtype of another model is not the solver's."""
+    suite = load_suite("tiny", [CRITIC, OWN % '{model="solver"}'])
+    assert assembly.critic_of(suite, None) == suite.critic
+    assert assembly.critic_of(suite, resolve(suite, "critique")) == suite.critic
+    found = assembly.critic_of(suite, resolve(suite, "mine"))
+    options = {k: v for k, v in suite.critic.options.items() if k != "dtype"}
+    assert (found.name, found.options) == ("model", {**options, "model": "solver"})
+
+
+def test_an_arms_critic_says_what_differs_and_tables_are_its_own_as_a_whole() -> None:
+    options = '{model="solver", dtype="bfloat16", retries=0, audit={refuse=[]}}'
+    suite = load_suite("tiny", [CRITIC, OWN % options])
+    found = assembly.critic_of(suite, resolve(suite, "mine")).options
+    assert (found["dtype"], found["retries"], found["audit"]) == ("bfloat16", 0, {"refuse": []})
+    assert found["sees_solution"] is False
+    suite = load_suite("tiny", [CRITIC, OWN % '{model="other/model"}'])
+    found = assembly.critic_of(suite, resolve(suite, "mine")).options
+    assert (found["dtype"], found["audit"]) == ("float32", {"verbatim": 0.5})
+
+
+def test_an_arms_critic_of_another_kind_has_nothing_of_the_suites() -> None:
+    suite = load_suite("tiny", ['condition.critique.critic={name="oracle"}', CRITIC])
+    found = assembly.critic_of(suite, resolve(suite, "critique"))
+    assert (found.name, found.options) == ("oracle", {})
+
+
+def test_self_critique_has_a_critic_that_sees_what_the_suites_would(organism: Model) -> None:
+    """Not told the solution; the tries and the engine are the suite's too."""
+    suite = load_suite("tiny", [CRITIC])
+    made = assembly.surroundings(suite, organism, resolve(suite, "self_critique")).critic
+    assert isinstance(made, ModelCritic)
+    config = made._config
+    assert (config.model, config.dtype) == (suite.model, suite.dtype)
+    assert (config.sees_solution, config.retries) == (False, 3)
+    assert config.engine is not None and config.engine.name == "fake"
+
+
 def test_a_suite_is_frozen(tiny: Suite) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         tiny.train.updates = 3
@@ -184,6 +231,78 @@ def test_a_suite_may_extend_a_file_beside_it_and_that_another(tmp_path: Path) ->
     above.write_text('extends = "below.toml"\n[train]\nupdates = 7\n', encoding="utf-8")
     suite = load_suite(str(above), ["train.save_every=7"])
     assert (suite.title, suite.train.updates, suite.train.save_every) == ("Below", 7, 7)
+
+
+BELOW = """
+extends = "tiny"
+[engine]
+name = "vllm"
+options = { max_model_len = 512 }
+[critic]
+name = "model"
+[critic.options]
+model = "solver"
+retries = 3
+engine = { name = "vllm", options = { max_model_len = 1024 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "engine", "critic", "critics_engine"),
+    [
+        ("", {"max_model_len": 512}, "model", {"max_model_len": 1024}),
+        ('[engine]\nname = "hf"', {}, "model", {"max_model_len": 1024}),
+        ("[engine.options]\nmax_num_seqs = 4", {"max_model_len": 512, "max_num_seqs": 4}, "model",
+         {"max_model_len": 1024}),
+        ('[engine]\nname = "hf"\noptions = { batch_rows = 4 }', {"batch_rows": 4}, "model",
+         {"max_model_len": 1024}),
+        ('[critic.options.engine]\nname = "hf"', {"max_model_len": 512}, "model", {}),
+        ('[critic]\nname = "oracle"', {"max_model_len": 512}, "oracle", None),
+    ],
+)  # fmt: skip
+def test_another_plugin_does_not_inherit_the_options_of_the_one_it_replaces(
+    tmp_path: Path, text: str, engine: object, critic: str, critics_engine: object
+) -> None:
+    """The same plugin does, also where it is named once more; so do the critic's other options."""
+    (tmp_path / "below.toml").write_text(BELOW, encoding="utf-8")
+    suite = load_suite(written(tmp_path, f'extends = "below.toml"\n{text}'))
+    assert suite.engine.options == engine
+    assert suite.critic.name == critic
+    if critics_engine is None:
+        assert suite.critic.options == {}
+    else:
+        found = suite.critic.options["engine"]
+        assert isinstance(found, dict) and found.get("options", {}) == critics_engine
+        assert suite.critic.options["retries"] == 3
+
+
+def test_a_suite_with_a_name_of_its_own_still_extends_another(tmp_path: Path) -> None:
+    """Though it holds nothing else: a suite is no plugin's table."""
+    (tmp_path / "below.toml").write_text(f'name = "below"\n{TINY}', encoding="utf-8")
+    suite = load_suite(written(tmp_path, 'extends = "below.toml"\nname = "above"\n'))
+    assert (suite.name, suite.train) == ("above", load_suite("tiny").train)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (None, []),
+        ("", []),
+        ("a", ["a"]),
+        ("a,b", ["a", "b"]),
+        (" a , b c", ["a", "b c"]),
+        ("a,", ["a", ""]),
+    ],
+)
+def test_blanks_beside_commas_are_no_part_of_names(text: str | None, names: list[str]) -> None:
+    assert listed(text) == names
+
+
+def test_suites_that_extend_each_other_by_roundabout_paths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "other.toml").write_text('extends = "in/../mine.toml"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_suite(written(tmp_path, 'extends = "in/../other.toml"\n'))
 
 
 @pytest.mark.parametrize(

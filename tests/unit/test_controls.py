@@ -219,9 +219,9 @@ def test_a_sibling_is_the_next_right_rollout_and_never_oneself(tell: Tell) -> No
     assert [one.context for one in told] == [RIGHT, other, other, RIGHT]
 
 
-def test_a_lonely_success_has_no_sibling(tell: Tell) -> None:
-    told = tell("sibling", WRONG, RIGHT, WRONG)
-    assert [one.dropped for one in told] == [None, "missing", None]
+def test_a_lonely_success_has_no_sibling_nor_has_one_beside_its_copy(tell: Tell) -> None:
+    told = tell("sibling", WRONG, RIGHT, WRONG, RIGHT)
+    assert [one.dropped for one in told] == [None, "missing", None, "missing"]
     assert {one.dropped for one in tell("sibling", WRONG, WRONG)} == {"missing"}
 
 
@@ -237,10 +237,38 @@ def test_the_contrast_is_the_critique_against_a_wrong_sibling(
         assert one.against == surroundings.view("critique", attempt, hint)
 
 
-def test_without_a_wrong_sibling_there_is_no_contrast(tell: Tell) -> None:
-    told = tell("contrast", WRONG, RIGHT)
-    assert [one.dropped for one in told] == ["missing", None]
-    assert [one.view is None for one in told] == [True, False]
+def test_without_another_wrong_sibling_there_is_no_contrast(tell: Tell) -> None:
+    """A copy of the rollout is none."""
+    told = tell("contrast", WRONG, RIGHT, WRONG)
+    assert [one.dropped for one in told] == ["missing", None, "missing"]
+    assert [one.view is None for one in told] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        (CritiqueCase.UNJUSTIFIED, f"{FIRST}<step_2>4+3=7</step_2>{REST}"),
+        (CritiqueCase.INCOMPLETE, RIGHT),
+    ],
+)
+def test_a_step_that_is_missing_or_cut_off_is_not_quoted_as_wrong(
+    tiny: Suite,
+    surroundings: Surroundings,
+    attempt_at: MakeAttempt,
+    case: CritiqueCase,
+    text: str,
+) -> None:
+    """The step that stands at its place is right, or was not finished."""
+
+    class Scripted(Unusable):
+        def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
+            for one in attempts:
+                yield Critique(one.rollout.id, "scripted", case, text, 2)
+
+    scripted = dataclasses.replace(surroundings, critic=Scripted())
+    attempt = group(attempt_at, PROBLEM, f"{FIRST}<step_2>7-5=2</step_2><answer>6</answer>")
+    (told,) = resolve(tiny, "critique_full_quote").build(scripted).feedback([attempt])
+    assert told.context == text
 
 
 def test_a_constant_advantage_falls_on_wrong_rollouts_alone(tell: Tell) -> None:
@@ -304,6 +332,31 @@ def test_right_or_wrong_rollouts_alone_are_an_arm_of_their_own(tiny: Suite) -> N
         restricted(tiny, "gpro", "correct")
 
 
+@pytest.mark.parametrize(
+    ("arm", "loss", "unread", "allowed"),
+    [
+        ("contrast", "forward_kl", "against", "token_policy_gradient"),
+        ("blend", "forward_kl", "advantage", "token_policy_gradient"),
+        ("grpo", "cross_entropy", "advantage", "policy_gradient, token_policy_gradient"),
+        ("critique", "cross_entropy", "teacher", "forward_kl, jsd, reverse_kl"),
+        ("sft", "policy_gradient", "demonstration", "cross_entropy"),
+    ],
+)
+def test_a_loss_that_would_ignore_the_feedback_is_refused(
+    tiny: Suite, arm: str, loss: str, unread: str, allowed: str
+) -> None:
+    suite = tiny.model_copy(update={"condition": {arm: {"loss": loss}}})
+    with pytest.raises(ConfigError, match=rf"{loss}' does not read .*{arm}.*{unread}.*{allowed}"):
+        assembly.loss(suite, resolve(suite, arm))
+
+
+def test_an_anchor_needs_tokens_that_the_policy_drew(tiny: Suite) -> None:
+    suite = tiny.model_copy(update={"train": tiny.train.model_copy(update={"anchor_weight": 0.1})})
+    assert assembly.loss(suite, resolve(suite, "critique"))
+    with pytest.raises(ConfigError, match=r"anchor_weight = 0.1.*condition\.sft"):
+        assembly.loss(suite, resolve(suite, "sft"))
+
+
 def inputs(**changes: torch.Tensor | None) -> LossInputs:
     """Two tokens of a vocabulary of three; the policy is uniform."""
     plain = LossInputs(
@@ -313,6 +366,19 @@ def inputs(**changes: torch.Tensor | None) -> LossInputs:
         temperature=2.0,
     )
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("config_ends, ended", [([7, 1], 1), ([7, 8], 7)])
+def test_a_demonstration_ends_as_the_chat_template_ends_a_turn(
+    organism: Model, config_ends: list[int], ended: int
+) -> None:
+    """The tokenizer's end of text if the model stops there; else the first at which it does."""
+    model = organism.around(organism.network)
+    model.__dict__["end_ids"] = tuple(
+        organism.tokenizer.eos_token_id if one == 1 else one for one in config_ends
+    )
+    expected = organism.tokenizer.eos_token_id if ended == 1 else ended
+    assert model.encode_completion("1+2")[-1] == expected
 
 
 def test_cross_entropy_by_hand() -> None:

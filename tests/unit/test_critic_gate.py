@@ -174,6 +174,24 @@ def test_another_critic_has_another_identity(folder: Path, changes: dict[str, ob
     assert one.identity != critic(folder, GOOD, **changes).identity
 
 
+def by_engine(folder: Path, name: str, **options: object) -> str:
+    config = Config(model=str(folder), engine=PluginConfig(name=name, options=options))
+    return model_critic.build(config, CriticSurroundings("steps")).identity
+
+
+def test_memory_and_speed_are_no_part_of_an_identity_but_the_engine_is(folder: Path) -> None:
+    """Nor is patience. What the engine has room for, or which server it is, changes what is written."""
+    hf, vllm, server = (by_engine(folder, name) for name in ("hf", "vllm", "server"))
+    assert len({hf, vllm, server}) == 3
+    assert by_engine(folder, "hf", batch_rows=7) == hf
+    assert by_engine(folder, "vllm", gpu_memory_utilization=0.3, max_num_seqs=8) == vllm
+    assert by_engine(folder, "vllm", max_model_len=1024) != vllm
+    assert by_engine(folder, "vllm", engine_args={"quantization": "fp8"}) != vllm
+    assert by_engine(folder, "server", concurrency=2, retries=0) == server
+    assert by_engine(folder, "server", url="http://elsewhere:8000/v1") != server
+    assert by_engine(folder, "server", served_name="other") != server
+
+
 def test_an_identity_is_of_weights_and_prompts_and_not_of_a_path(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -245,6 +245,42 @@ def test_a_prompt_that_does_not_fit_is_not_asked(
     assert [[request.id for request in call] for call in heard.requests] == [[content_key(attempt)]]
 
 
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The engine has less of it than the model, as vLLM under `max_model_len`."""
+    monkeypatch.setattr(fake.FakeEngine, "max_length", 3600)
+    return 3600
+
+
+def test_room_is_the_engines_and_not_the_models(
+    folder: Path, attempt: Attempt, heard: Heard, room: int
+) -> None:
+    """A prompt of more than 3600 - 1024 tokens, though of less than 4096 - 1024, is not asked."""
+    long = other(attempt, "long")
+    long = replace(long, rollout=replace(long.rollout, text="1 + 1 = 2 " * 150))
+    turn = prompts.critic_turn("steps", PROBLEM.prompt, long.rollout.text, "75", PROBLEM.solution)
+    tokens = len(prompts.encode(models.open_model(str(folder)).tokenizer, turn, None))
+    assert room - 1024 < tokens < 4096 - 1024
+    found = list(critic(folder, GOOD).critique([long, attempt]))
+    assert [one.faults for one in found] == [("overlong",), ()]
+    assert [[request.id for request in call] for call in heard.requests] == [[content_key(attempt)]]
+
+
+def test_the_usual_cap_is_half_the_engines_room(
+    folder: Path, attempt: Attempt, heard: Heard, room: int
+) -> None:
+    critique(critic(folder, GOOD, max_tokens=None), attempt)
+    assert heard.samplings[0].max_tokens == room // 2
+
+
+@pytest.mark.parametrize("cap", [3600, 5000])
+def test_a_cap_that_leaves_no_room_for_a_prompt_is_refused(
+    folder: Path, attempt: Attempt, room: int, cap: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"max_tokens = {cap}, .* room for {room} tokens"):
+        critique(critic(folder, GOOD, max_tokens=cap), attempt)
+
+
 def test_the_model_is_opened_when_it_is_needed_and_closed(
     tmp_path: Path, attempt: Attempt, heard: Heard
 ) -> None:

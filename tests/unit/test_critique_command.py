@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -188,6 +189,52 @@ def test_another_critics_audit_does_not_take_the_runs_own_place(
     assert "oracle: 3 critiques of 3 attempts" in capsys.readouterr().out
     assert not folder.audit.exists()
     assert (folder.root / "critics" / "oracle" / "audit.json").is_file()
+
+
+def by_model(model: Path, *more: str) -> list[str]:
+    """The options that name a scripted model critic."""
+    script = f"<case>D</case>{written(FIRST, RIGHT)}"
+    engine = 'engine={name="fake", options={script={"*"=["' + script + '"]}}}'
+    options = (f"model={model}", "max_tokens=512", engine, *more)
+    return ["--critic", "model", *(part for one in options for part in ("--critic-option", one))]
+
+
+def test_critics_with_other_options_keep_their_audits_apart(
+    run: RunCommand, tmp_path: Path
+) -> None:
+    """And from the file's own; each folder is called as the critic's file in the store is."""
+    model = tiny_model(tmp_path / "model", max_length=4096)
+    rows = [row("a", written(FIRST, RIGHT), case="D", solution=SOLUTION)]
+    file = written_rows(tmp_path / "attempts.jsonl", rows)
+    assert run("critique", file) == 0
+    out = tmp_path / "attempts-critiques"
+    own = (out / "audit.json").read_bytes()
+    assert run("critique", file, *by_model(model)) == 0
+    assert run("critique", file, *by_model(model, "retries=0")) == 0
+    assert run("critique", file, "--critic", "aligned") == 0
+    assert (out / "audit.json").read_bytes() == own
+    found = {path.parent.name for path in (out / "critics").glob("*/audit.json")}
+    stored = {path.stem for path in (tmp_path / "runs" / "critiques").iterdir()}
+    assert len(stored) == 2 and found == {"aligned", *stored}
+
+
+def test_critiques_of_a_run_are_kept_where_the_matrix_keeps_them(
+    run: RunCommand, tmp_path: Path, trained: dict[str, RunDir]
+) -> None:
+    """In OUT/critiques if that is there; a run that lies elsewhere goes by runs/critiques."""
+    model = tiny_model(tmp_path / "model", max_length=4096)
+    command = (*by_model(model), "--limit", 2)
+    folder = tmp_path / "out" / "tiny" / "critique" / "seed0"
+    shutil.copytree(trained["critique"].root, folder)
+    assert run("critique", folder, *command) == 0
+    (elsewhere,) = (tmp_path / "runs" / "critiques").iterdir()
+    kept = tmp_path / "out" / "critiques"
+    kept.mkdir()
+    elsewhere.rename(kept / elsewhere.name)
+    rows = (kept / elsewhere.name).read_bytes()
+    assert run("critique", folder.relative_to(tmp_path), *command) == 0
+    assert (kept / elsewhere.name).read_bytes() == rows, "nothing is bought anew"
+    assert not list((tmp_path / "runs" / "critiques").iterdir())
 
 
 def test_the_audit_of_a_run_is_written_once_and_only_of_critiques(

@@ -137,6 +137,15 @@ def adapted(rank: int) -> PeftModel:
     return cast(PeftModel, get_peft_model(models.load("organism").network, config))
 
 
+@pytest.mark.parametrize(("cap", "room"), [(None, 512), (300, 300), (9999, 512)])
+def test_room_is_the_smaller_of_the_models_and_what_is_allowed(
+    started: list[StandIn], engine: Make, cap: int | None, room: int
+) -> None:
+    """The tiny solver reads 512 tokens; nobody starts vLLM to be told."""
+    assert engine(max_model_len=cap).max_length == room
+    assert started == []
+
+
 def test_all_weights_are_reloaded_from_files_that_are_gone_afterwards(
     started: list[StandIn], engine: Make
 ) -> None:

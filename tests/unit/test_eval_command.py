@@ -8,11 +8,16 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from qwen3_fixture import tiny_model
 
-from sdbench import models, problems
+from sdbench import eval_command, models, problems
+from sdbench.config import load_suite
+from sdbench.engines.base import ignore
+from sdbench.evaluate.sample import Engines
+from sdbench.grading import Grader
 from sdbench.organism import WEIGHTS
 from sdbench.rundir import Row, read_json, read_rows, write_json, write_rows
 
@@ -303,3 +308,23 @@ def test_tasks_are_listed_with_source_licence_and_availability(
     found = printed(capsys)["math500"]
     assert isinstance(found, dict)
     assert {"sizes", "source", "licence", "revision", "available"} <= set(found)
+
+
+def test_a_run_is_analysed_with_the_critiques_that_lie_beside_its_suite(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`sdbench bench --out` keeps them there, so none of them is paid for again."""
+    chosen = SimpleNamespace(tested=(), selected="", last="", as_row=dict)
+    stores: list[object] = []
+    monkeypatch.setattr(eval_command, "evaluate_run", lambda *_: chosen)
+    monkeypatch.setattr(eval_command, "analyse_run", lambda *told: stores.append(told[-1]))
+    root = tmp_path / "out" / "tiny" / "critique" / "seed0"
+    (tmp_path / "out" / "critiques").mkdir(parents=True)
+    write_json(
+        root / "manifest.json", {"suite": load_suite().model_dump(), "condition": "critique"}
+    )
+    (root / "checkpoints" / "000060").mkdir(parents=True)
+    job = eval_command.prepare(str(root), eval_command.Choice())
+    with Grader() as grader, Engines() as engines:
+        job.run(grader, engines, ignore)
+    assert stores == [tmp_path / "out" / "critiques"]

@@ -61,6 +61,10 @@ class Counting:
     def model(self) -> Model:
         return self.engine.model
 
+    @property
+    def max_length(self) -> int:
+        return self.engine.max_length
+
     def stream(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         for one in self.engine.stream(requests, sampling):
             if len(self.drawn) == self.fail_at:

@@ -13,6 +13,7 @@ from sdbench.rundir import (
     Row,
     RunDir,
     append_rows,
+    critique_store_of,
     keep_rows,
     read_json,
     read_rows,
@@ -22,6 +23,21 @@ from sdbench.rundir import (
 )
 
 ROWS: list[Row] = [{"id": 1, "text": "a\nb"}, {"id": 2, "text": "é€\u2028"}, {"id": 3, "text": ""}]
+
+
+def test_the_critiques_of_a_run_are_beside_its_suite_or_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it only where they are there; a folder that is too high up has nothing above it."""
+    out, runs = tmp_path / "out", Path("runs")
+    run = out / "tiny" / "critique" / "seed0"
+    assert critique_store_of(run, runs) == runs / "critiques"
+    (out / "critiques").mkdir(parents=True)
+    assert critique_store_of(run, runs) == out / "critiques"
+    assert critique_store_of(out / "tiny", runs) == runs / "critiques"
+    monkeypatch.chdir(out)
+    assert critique_store_of(Path("tiny/critique/seed0"), runs).samefile(out / "critiques")
+    assert critique_store_of(Path("/seed0"), runs) == runs / "critiques"
 
 
 def test_rows_are_read_as_they_were_appended(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ problems and tokens. The data has the hub's own columns.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from hub_fixture import local_tasks
 from qwen3_fixture import Kind, tiny_model
 from safetensors.torch import load_file
 
-from sdbench import models
+from sdbench import assembly, models
 from sdbench.conditions.base import resolve
 from sdbench.config import Suite, load_suite, suite_names
+from sdbench.critics.model import ModelCritic
 from sdbench.rundir import Row, RunDir, read_rows
 from sdbench.suite import warmed
 from sdbench.train.loop import train
@@ -48,8 +50,22 @@ MODEL_CRITIC = [
 LOCAL = ["data.train_problems=5", "data.validation_problems=3", "data.test_problems=6"]
 
 
+# Arms by a plugin's name, which need no table in the suite; the suite's scripted critic writes here.
+BY_NAME = [("paper-1gpu", "self_critique")]
+SHORTEST_ROOM = 4096  # tokens of instructions, problem, solution and a rollout of 2,048
+
+
 def arms() -> list[tuple[str, str]]:
-    return [(name, arm) for name in suite_names() for arm in load_suite(name).condition]
+    return [(name, arm) for name in suite_names() for arm in load_suite(name).condition] + BY_NAME
+
+
+def model_critics() -> list[tuple[str, str]]:
+    return [
+        (name, arm)
+        for name in suite_names()
+        for arm in ("critique", "self_critique")
+        if load_suite(name).critic.name == "model"
+    ]
 
 
 def test_every_suite_has_a_shrunk_model_here() -> None:
@@ -98,6 +114,29 @@ def shrunk(name: str, folders: dict[Kind, Path]) -> Suite:
     return load_suite(name, changes)
 
 
+@pytest.mark.parametrize(("name", "arm"), model_critics())
+def test_a_critics_engine_has_room_for_its_prompts(
+    name: str, arm: str, folders: dict[Kind, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the engine and the cap that ship; of the model only what Qwen3 and SmolLM2 read is real.
+
+    Nothing is started: an engine tells its room without.
+    """
+    own = load_suite(name)
+    kind = ARCHITECTURE[name]
+    read = {"qwen3": 40960, "smollm2": 8192}[kind]
+    monkeypatch.setattr(models.Model, "max_length", read)
+    changes = [f'model="{folders[kind]}"', f'critic.options.model="{folders[kind]}"']
+    suite = load_suite(name, changes)
+    named = assembly.critic_of(suite, resolve(suite, arm))
+    made = assembly.critic(suite, named)
+    assert isinstance(made, ModelCritic)
+    with closing(made):
+        engine = made._open()
+        assert engine.max_length - made._cap(engine) >= SHORTEST_ROOM
+        assert named.options.get("engine") == own.critic.options.get("engine")
+
+
 def trained_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     (file,) = [p for p in checkpoint.glob("*.safetensors") if "optimizer" not in p.name]
     return load_file(file)
@@ -113,7 +152,7 @@ def test_every_arm_of_every_suite_makes_an_update(
     run = train(suite, arm, 0, tmp_path / "run", lambda _, log: rows.append(log))
     assert len(rows) == 2
     (checkpoint,) = RunDir(run.root).saved_checkpoints()
-    taught = arm not in STILL
+    taught = arm not in STILL or (name, arm) in BY_NAME
     norm = rows[1]["train/gradient_norm"]
     assert isinstance(norm, float)
     assert norm < 1e-5 if arm == FREE else (norm != 0) == taught

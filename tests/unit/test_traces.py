@@ -165,3 +165,18 @@ def test_a_token_that_reaches_into_the_wrong_step_belongs_to_it() -> None:
     ends = [9, 20, 27, 36]  # the second token ends within <step_2>
     assert step_roles(text, ends, 2) == ("correct", "first_wrong", "first_wrong", "first_wrong")
     assert step_roles(text, ends, 1) == ("first_wrong", "first_wrong", "later", "later")
+
+
+def test_a_step_that_is_right_after_a_gap_is_later_and_not_the_wrong_one() -> None:
+    """Of TEXT nothing is wrong written at step 2: what follows step 1 is later."""
+    roles = step_roles(TEXT, ENDS, 2, written=False)
+    assert roles == ("correct",) * 7 + ("later",) * (len(ENDS) - 7)
+
+
+def test_thoughts_have_a_role_of_their_own_and_do_not_hide_the_steps() -> None:
+    """The tokens of what is said have the roles that they would have without the thoughts."""
+    thoughts = "<think>4*6=5?</think>\n\n"
+    ends = [*range(1, len(thoughts) + 1), *(len(thoughts) + end for end in ENDS)]
+    expected = ("thought",) * len(thoughts) + step_roles(TEXT, ENDS, 2)
+    assert step_roles(thoughts + TEXT, ends, 2) == expected
+    assert step_roles("<think>4*6", [7, 8, 9, 10], 1) == ("thought",) * 4

@@ -16,7 +16,7 @@ from processes_fixture import quick_processes
 from training_fixture import SEED, ignore, log_of, short
 
 from sdbench import models, problems
-from sdbench.conditions.base import resolve
+from sdbench.conditions.base import resolve, restricted
 from sdbench.config import Suite, Train
 from sdbench.critics import oracle
 from sdbench.errors import CheckpointError, ConfigError, DataError
@@ -244,6 +244,18 @@ def test_other_settings_on_the_same_folder_are_refused_by_key(
     with pytest.raises(ConfigError, match=rf"holds a run with {key}.*hint: give another --out"):
         train(short(override), arm, seed, run.root, ignore)
     assert run.manifest.read_bytes() == before
+
+
+def test_what_unwanted_rollouts_cost_stands_in_the_ledger(tmp_path: Path) -> None:
+    """`critique_shuffled` on right rollouts asks the critic about the wrong ones as well."""
+    suite = restricted(short(), "critique_shuffled", "correct")
+    run = train(suite, "critique_shuffled_correct_only", SEED, tmp_path / "run", ignore)
+    status = {row["id"]: row["status"] for row in read_rows(run.rollouts)}
+    rows = list(read_rows(run.feedback))
+    assert {row["rollout_id"] for row in rows} == set(status)
+    for row in rows:
+        assert (row["dropped"] == "unwanted") == (status[row["rollout_id"]] != "correct")
+        assert row["critique"] is not None
 
 
 def test_an_arm_that_came_later_does_not_keep_a_run_from_continuing(
@@ -489,7 +501,10 @@ class Counting:
 def test_an_arm_may_train_on_right_or_on_wrong_rollouts_alone(
     arm: str, wanted: str, runs: dict[str, RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No critic is paid for a rollout that is not trained on; groups are compared as a whole."""
+    """No critic is paid for a rollout that is not trained on; groups are compared as a whole.
+
+    A condition that compares asks for all, and what that cost is kept.
+    """
     critic = Counting()
     monkeypatch.setattr(oracle, "build", lambda config, surroundings: critic)
     suite = short(
@@ -501,8 +516,10 @@ def test_an_arm_may_train_on_right_or_on_wrong_rollouts_alone(
     status = {row["id"]: row["status"] for row in read_rows(run.rollouts)}
     chosen = {n for n, s in status.items() if (s == "correct") == (wanted == "correct")}
     assert 0 < len(chosen) < len(status) == 24
-    told = {row["rollout_id"]: row for row in read_rows(run.feedback)}
+    rows = list(read_rows(run.feedback))
+    told = {row["rollout_id"]: row for row in rows if row["dropped"] != "unwanted"}
     assert set(told) == chosen
+    assert len(rows) == (24 if arm == "blend" else len(chosen))
     if arm == "critique":
         assert {attempt.rollout.id for attempt in critic.asked} == chosen
     if arm == "grpo":  # whose rollouts and so advantages are those of the whole groups

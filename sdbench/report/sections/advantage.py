@@ -20,8 +20,10 @@ READ = (
     "localisation score is the share of all negative advantage that falls on the first wrong step: "
     "100 % objects there and nowhere else. Pooled sums over traces first, so long and loud traces "
     "count more; per trace averages the traces' own scores. The uniform baseline is what a teacher "
-    "gets that objects equally everywhere, which is the share of tokens in that step. All conditions "
-    "judge the same traces, written by the untrained model, so training seeds play no part."
+    "gets that objects equally everywhere, which is the share of tokens in that step. The "
+    "traces are the untrained model's, so training seeds play no part, and the same for all; but a "
+    "condition is shown on those alone on which it has feedback. Rows over fewer traces are over other "
+    "ones than the rest: they are chosen, not drawn."
 )
 TEACHERS_ONLY = "Conditions without a teacher have no A_t and no row."
 ROLES = {
@@ -101,7 +103,9 @@ def _row(comparison: Comparison, one: Advantage) -> tuple[Cell, ...]:
 
 def _scored(one: Advantage) -> str:
     scored = one["traces_with_wrong_step"]
-    return f"{wording.NONE if scored is None else scored} of {one['traces']}"
+    text = f"{wording.NONE if scored is None else scored} of {one['traces']}"
+    asked = one["traces_asked"]
+    return text if asked in (None, one["traces"]) else f"{text} with feedback, of {asked}"
 
 
 def _nats(found: Estimate | None) -> Cell:

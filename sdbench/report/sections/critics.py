@@ -13,13 +13,15 @@ from sdbench.report.tables import Cell, Column, Table, how_to_read
 ORDER = 7
 TITLE = "Critiques"
 READ = (
-    "Every critique that a run was trained on was audited. Of the steps before the first wrong one it "
-    "should copy each token and leave none out (verbatim), it should not quote the wrong step, and it "
-    "should come to the right answer without letting it into a correct step. Whether it finds the first "
-    "wrong step and names the right case is known only where steps can be checked exactly. Agreement "
-    "with the critic aligned, which can err, is no truth. Shares are means over problems with 95 % "
-    "intervals clustered by problem; each is over the critiques to which it applies. Runs are shown one "
-    "by one, because each wrote its own rollouts."
+    "What was audited is each critique as the critic wrote it, before a condition such as "
+    "critique_full_quote or critique_shuffled made something else of it for the teacher. Of the "
+    "steps before the first wrong one it should copy each token and leave none out (verbatim), it "
+    "should not quote the wrong step, and it should come to the right answer without letting it "
+    "into a correct step. Whether it finds the first wrong step and names the right case is known "
+    "only where steps can be checked exactly. Agreement with the critic aligned, which can err, "
+    "is no truth. Shares are means over problems with 95 % intervals clustered by problem; each "
+    "is over the critiques to which it applies. Runs are shown one by one, because each wrote its "
+    "own rollouts."
 )
 SHARES = {
     "parsed": ("Readable", "Names a case and is steps and an answer"),
