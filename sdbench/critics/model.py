@@ -15,8 +15,9 @@ rollout is dropped from its update and counted by fault, as is one whose prompt 
 critic's engine. A critic can still err in what no audit sees without knowing the truth: which step is
 the first wrong one.
 
-The tiny solver's style asks for no case; there the case is read off what the critic makes of the
-attempt (`sdbench.audit.read_off`), and nothing is shown to it but problem and attempt.
+A critic too weak to name a case may still write a trace: with `cases = "read"` the case is read off
+what it makes of the attempt (`sdbench.audit.read_off`), whatever it names. The tiny solver's style asks
+for no case, so there it always is, and nothing is shown to it but problem and attempt.
 
 Source: 2606.11173, where it is Qwen/QwQ-32B at temperature 0. Departures: the audit, which
 `audit = { verbatim = 0, refuse = [] }` reduces to the form; the retries; the prompt is the project's
@@ -68,6 +69,8 @@ class Config(Frozen):
         sees_solution: Whether it is told the right answer and the worked solution.
         retries: How often a critique that fails is asked for again.
         audit: What a critique must be for a teacher to read it.
+        cases: Whether the case is the one that the critic names, without which it cannot be read, or is
+            read off.
     """
 
     model: str
@@ -77,6 +80,7 @@ class Config(Frozen):
     sees_solution: bool = True
     retries: Annotated[int, Field(ge=0)] = 1
     audit: Gate = Gate()
+    cases: Literal["named", "read"] = "named"
 
 
 def build(config: Config, surroundings: CriticSurroundings) -> ModelCritic:
@@ -167,7 +171,7 @@ class ModelCritic:
     ) -> None:
         self._config, self._surroundings = config, surroundings
         self._module, self._options = module, options
-        self._cased = prompts.names_case(surroundings.style)
+        self._cased = config.cases == "named" and prompts.names_case(surroundings.style)
         self._engine: Engine | None = None
         self._grader: Grader | None = None
 

@@ -323,3 +323,18 @@ def test_mistakes_are_found_before_anything_is_drawn(
 def test_thoughts_are_stripped(text: str, spoken: str) -> None:
     """Where the template opens the block in the prompt, only its end stands in the completion."""
     assert said(text) == spoken
+
+
+def test_a_case_that_is_not_named_can_be_read_off(folder: Path, attempt: Attempt) -> None:
+    """The second step differs, so D; a trace like the attempt's is A; a named case is passed over.
+
+    Without that, what names no case cannot be read.
+    """
+    unread = critique(critic(folder, CRITIQUE), attempt)
+    assert (unread.case, unread.faults) == (None, ("unparsable",))
+    found = critique(critic(folder, CRITIQUE, cases="read"), attempt)
+    assert (found.case, found.first_wrong_step, found.faults) == (CritiqueCase.INCORRECT, 2, ())
+    assert found.text == CRITIQUE
+    same = critique(critic(folder, f"<case>D</case>{ROLLOUT}", cases="read"), attempt)
+    assert (same.case, same.first_wrong_step) == (CritiqueCase.CORRECT, None)
+    assert same.faults == ("wrong_answer",)
