@@ -401,10 +401,12 @@ def _differing_keys(runs: Sequence[Run]) -> list[str]:
     """Settings in which the suites of the runs differ.
 
     A model that was not trained here has no suite but its own name, and what its samples were drawn
-    with; that these agree was checked.
+    with; that these agree was checked. An arm that one suite has and another has not is no difference:
+    arms are what is compared.
     """
     of_suites = [run.suite for run in runs if _of_suite(run)]
-    return sorted({key for suite in of_suites for key in _differing(of_suites[0], suite)})
+    keys = {key for suite in of_suites for key in _differing(of_suites[0], suite)}
+    return sorted(key for key in keys if not (key.startswith("condition.") and key.count(".") == 1))
 
 
 def _differing(first: JsonValue, second: JsonValue, key: str = "") -> list[str]:

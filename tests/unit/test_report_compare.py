@@ -348,6 +348,18 @@ def test_what_cannot_be_compared_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_an_arm_that_only_one_suite_has_is_no_difference(tmp_path: Path) -> None:
+    """One that both have and set differently is."""
+    write_run(tmp_path / "a", "grpo", 0, SMALL)
+    write_run(tmp_path / "b", "critique", 0, SMALL)
+    for name, arms in (("a", {"grpo": {"group_size": 4}}), ("b", {"grpo": {}, "later": {}})):
+        manifest = read_json(tmp_path / name / "manifest.json")
+        manifest["suite"]["condition"] = arms  # type: ignore
+        write_json(tmp_path / name / "manifest.json", manifest)
+    found = compare.build([tmp_path / "a", tmp_path / "b"], "t", "c")
+    assert found["provenance"]["differing"] == ["condition.grpo.group_size"]
+
+
 def test_suites_that_differ_are_named(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "grpo", 0, SMALL)
     write_run(tmp_path / "b", "critique", 0, SMALL)
