@@ -101,8 +101,12 @@ def judgements(attempts: Iterable[Attempt]) -> dict[str, Judgement]:
 
 
 def opinions(attempts: Iterable[Attempt]) -> dict[str, Judgement]:
-    """What the critic `aligned` takes to be wrong with the attempts that it can judge."""
-    judged = [one for one in attempts if aligned.judges(one.problem)]
+    """What the critic `aligned` takes to be wrong, where it can judge and no exact checker can."""
+    judged = [
+        one
+        for one in attempts
+        if aligned.judges(one.problem) and not oracle.judges(one.problem.task)
+    ]
     return _as_judgements(aligned.Aligned().critique(judged))
 
 

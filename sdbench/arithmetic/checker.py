@@ -8,11 +8,12 @@ So a correct-looking step on a wrong value is wrong too, but only the earliest i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdbench import traces
 from sdbench.arithmetic.expression import Expression, Operator, apply
-from sdbench.arithmetic.worked import Equation, Order, carry_out, plan
+from sdbench.arithmetic.worked import Equation, Move, Order, carry_out, plan
 
 _EQUATION = re.compile(r"([0-9])([+*-])([0-9])=([0-9])")
 
@@ -81,6 +82,29 @@ class Progress:
             operator = self.expression.operator(progress.joined)
             equation = Equation(left, operator, right, apply(left, operator, right))
             progress = progress._take(equation, steps)
+        return steps
+
+    def follow(self, moves: Sequence[Move]) -> list[Equation]:
+        """The right remaining steps in the order of a plan, without what is done already.
+
+        Args:
+            moves: A plan in which every product is multiplied out before any term joins the sum.
+        """
+        known, total = list(self.known), self.total
+        steps: list[Equation] = []
+
+        def take(left: int | None, operator: Operator, right: int | None) -> int:
+            assert left is not None and right is not None, "products come first in the plan"
+            steps.append(Equation(left, operator, right, apply(left, operator, right)))
+            return steps[-1].result
+
+        for move in moves:
+            if move.multiply and known[move.term] is None:
+                left, right = self.expression.terms[move.term].factors
+                known[move.term] = take(left, "*", right)
+            elif not move.multiply and move.term >= self.joined:
+                operator = self.expression.operator(move.term)
+                total = take(known[0] if total is None else total, operator, known[move.term])
         return steps
 
     def _take(self, equation: Equation, steps: list[Equation]) -> Progress:

@@ -17,6 +17,10 @@ The correct steps are copied verbatim. Of the worked solution those steps follow
 needed: whose results the copied steps do not hold, unless all that their results are used for is
 already there. The answer comes last, in the solver's format.
 
+On arithmetic, whose worked solutions are digits modulo 10 in a notation of their own, steps are checked
+as the critic `oracle` checks them, and the rest follows in the order of the worked solution: products
+last to first, then the terms from the last, each joined to what the correct steps came to.
+
 Source: the cases are those of 2606.11173. Departures: the critic there is a language model; this one
 takes the worked solution's words where the solver's own break off, and where a wrong step agrees with
 it in every value it cannot see the error.
@@ -29,7 +33,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sdbench import traces, worked
+from sdbench.arithmetic.checker import Check
+from sdbench.arithmetic.worked import Equation as Step
+from sdbench.arithmetic.worked import reference_plan
 from sdbench.config import Frozen
+from sdbench.critics import oracle
 from sdbench.critics.base import CriticSurroundings, said
 from sdbench.errors import CriticError
 from sdbench.records import Attempt, Critique, CritiqueCase, Problem
@@ -55,6 +63,8 @@ def judges(problem: Problem) -> bool:
     """Whether the problem has a worked solution with equations to align to."""
     if problem.solution is None:
         return False
+    if oracle.judges(problem.task):
+        return True
     return any(map(equations.read, worked.steps(problem.solution)))
 
 
@@ -69,10 +79,20 @@ class Aligned:
 
     def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
         """Judges attempts; see `critics.base.Critic.critique`."""
-        return map(_critique, attempts)
+        return map(_of, attempts)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _of(attempt: Attempt) -> Critique:
+    if oracle.judges(attempt.problem.task):
+        return oracle.critique(attempt, "aligned", _in_authors_order)
+    return _critique(attempt)
+
+
+def _in_authors_order(found: Check) -> Sequence[Step]:
+    return found.progress.follow(reference_plan(found.progress.expression))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ They cost no tokens. Departure from the study: its critic is a language model th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sdbench.arithmetic import expression
 from sdbench.arithmetic.checker import Check, check, order_of
-from sdbench.arithmetic.worked import write_steps
+from sdbench.arithmetic.worked import Equation, write_steps
 from sdbench.config import Frozen
 from sdbench.critics.base import CriticSurroundings
 from sdbench.errors import CriticError
@@ -57,20 +57,34 @@ class Oracle:
 
     def critique(self, attempts: Sequence[Attempt]) -> Iterator[Critique]:
         """Judges attempts; see `critics.base.Critic.critique`."""
-        return map(_critique, attempts)
+        return (critique(attempt, "oracle", _in_solvers_order) for attempt in attempts)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def _critique(attempt: Attempt) -> Critique:
+def critique(attempt: Attempt, name: str, go_on: Callable[[Check], Sequence[Equation]]) -> Critique:
+    """The exact critique of an attempt at an expression.
+
+    Args:
+        attempt: The attempt.
+        name: Of the critic.
+        go_on: The right steps that follow the correct ones of a trace.
+
+    Raises:
+        CriticError: the task's steps cannot be checked.
+    """
     rollout = attempt.rollout
     found = examine(attempt.problem, rollout.text)
     case = _case(found)
     if case is CritiqueCase.CORRECT:
-        return Critique(rollout.id, "oracle", case, rollout.text[: found.trace.end], None)
+        return Critique(rollout.id, name, case, rollout.text[: found.trace.end], None)
     wrong = len(found.trace.steps) if found.first_wrong is None else found.first_wrong
-    return Critique(rollout.id, "oracle", case, _corrected(found, wrong), wrong + 1)
+    return Critique(rollout.id, name, case, _corrected(found, wrong, go_on(found)), wrong + 1)
+
+
+def _in_solvers_order(found: Check) -> Sequence[Equation]:
+    return found.progress.finish(order_of(found.progress.expression, found.equations))
 
 
 def _case(found: Check) -> CritiqueCase:
@@ -89,13 +103,12 @@ def _cut_in_step(found: Check) -> bool:
     return found.first_wrong == len(steps) - 1 and not steps[-1].closed
 
 
-def _corrected(found: Check, wrong: int) -> str:
-    """The correct prefix verbatim, then the right steps in the solver's order, then the answer."""
+def _corrected(found: Check, wrong: int, rest: Sequence[Equation]) -> str:
+    """The correct prefix verbatim, then the rest, then the answer."""
     steps = found.trace.steps
     prefix = found.trace.text[: steps[wrong].start if wrong < len(steps) else _end_of_steps(found)]
-    problem = found.progress.expression
-    rest = found.progress.finish(order_of(problem, found.equations))
-    return f"{prefix}{write_steps(rest, wrong + 1)}<answer>{problem.value}</answer>"
+    answer = found.progress.expression.value
+    return f"{prefix}{write_steps(rest, wrong + 1)}<answer>{answer}</answer>"
 
 
 def _end_of_steps(found: Check) -> int:

@@ -66,7 +66,9 @@ def word_attempts(grader: Grader) -> list[Attempt]:
 @pytest.fixture
 def attempts(name: str, attempt_at: MakeAttempt, grader: Grader) -> list[Attempt]:
     """Attempts at problems that this critic can judge."""
-    return expressions(attempt_at) if name == "oracle" else word_attempts(grader)
+    both = {"oracle": [expressions(attempt_at)], "aligned": [expressions(attempt_at)]}
+    words = [] if name == "oracle" else [word_attempts(grader)]
+    return [one for kind in (*both.get(name, []), *words) for one in kind]
 
 
 @pytest.fixture

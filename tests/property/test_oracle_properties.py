@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sdbench.arithmetic.checker import check
 from sdbench.arithmetic.expression import Expression, Operator, apply, sample
 from sdbench.arithmetic.worked import Order, carry_out, plan, write_solution
-from sdbench.critics import oracle
+from sdbench.critics import aligned, oracle
 from sdbench.critics.base import CriticSurroundings
 from sdbench.records import Attempt, Critique, CritiqueCase
 
@@ -99,3 +99,22 @@ def test_any_text_gets_a_right_critique(
     found = critique(attempt_at, problem, text)
     assert check(problem, found.text).all_right
     assert (found.first_wrong_step is None) == (found.case is CritiqueCase.CORRECT)
+
+
+@given(TRACES, st.floats(0, 1))
+def test_aligned_finds_the_same_and_goes_on_by_true_steps_to_the_answer(
+    attempt_at: MakeAttempt, trace: tuple[Expression, str], cut: float
+) -> None:
+    """Every equation is true and the last one comes to the answer, in whatever order."""
+    problem, whole = trace
+    text = whole[: round(cut * len(whole))]
+    attempt = attempt_at(problem, text, 0)
+    (exact,) = oracle.Oracle().critique([attempt])
+    (found,) = aligned.Aligned().critique([attempt])
+    assert (found.case, found.first_wrong_step) == (exact.case, exact.first_wrong_step)
+    read = check(problem, found.text)
+    assert read.answer_right and read.trace.well_formed
+    assert None not in read.equations
+    assert all(e and e.result == apply(e.left, e.operator, e.right) for e in read.equations)
+    assert str(read.equations[-1]).endswith(f"={problem.value}")
+    assert len(read.equations) == len(check(problem, exact.text).equations)

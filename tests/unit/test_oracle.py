@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from sdbench.arithmetic.expression import Expression, parse
-from sdbench.critics import oracle
+from sdbench.critics import aligned, oracle
 from sdbench.critics.base import CriticSurroundings
 from sdbench.errors import CriticError
 from sdbench.records import Attempt, Critique, CritiqueCase
@@ -128,3 +128,37 @@ def test_a_task_without_a_checker_is_refused_by_name(attempt_at: MakeAttempt) ->
     with pytest.raises(CriticError, match=r"'gsm8k'; allowed: arithmetic"):
         oracle.build(oracle.Config(), CriticSurroundings("organism")).critique([other]).__next__()
     assert not oracle.judges("gsm8k")
+
+
+def test_on_arithmetic_aligned_goes_on_in_the_worked_solutions_order(
+    attempt_at: MakeAttempt,
+) -> None:
+    """Of 4*6+3-5+7*2 the author multiplies 7*2 first, then 4*6, and joins the last term first.
+
+    After 4*6=4 and 4+3=7 are copied, 7*2=4 is left, then 7+4=1 (the last term), then 1-5=6.
+    """
+    text = "<step_1>4*6=4</step_1><step_2>4+3=7</step_2><step_3>7-5=3</step_3><answer>3</answer>"
+    attempt = attempt_at(parse("4*6+3-5+7*2"), text, 0)
+    (found,) = aligned.Aligned().critique([attempt])
+    assert (found.critic, found.case, found.first_wrong_step) == (
+        "aligned",
+        CritiqueCase.INCORRECT,
+        3,
+    )
+    assert found.text == (
+        "<step_1>4*6=4</step_1><step_2>4+3=7</step_2>"
+        "<step_3>7*2=4</step_3><step_4>7+4=1</step_4><step_5>1-5=6</step_5><answer>6</answer>"
+    )
+    (oracle_s,) = oracle.Oracle().critique([attempt])
+    assert (oracle_s.case, oracle_s.first_wrong_step) == (found.case, found.first_wrong_step)
+
+
+def test_from_nothing_aligned_writes_the_worked_solution_in_the_solvers_format(
+    attempt_at: MakeAttempt,
+) -> None:
+    """Its products are 7*2 and 4*6; 4+4=8 joins the last term, 8-5=3 and 3+3=6 those before."""
+    (found,) = aligned.Aligned().critique([attempt_at(parse("4*6+3-5+7*2"), "no", 0)])
+    assert found.text == (
+        "<step_1>7*2=4</step_1><step_2>4*6=4</step_2><step_3>4+4=8</step_3>"
+        "<step_4>8-5=3</step_4><step_5>3+3=6</step_5><answer>6</answer>"
+    )
